@@ -1,0 +1,3 @@
+"""The `airflow mlgov` commands."""
+
+from __future__ import annotations

@@ -1,0 +1,3 @@
+"""TaskFlow decorators, one a file."""
+
+from __future__ import annotations

@@ -1,0 +1,3 @@
+"""What is refused when a DAG is parsed."""
+
+from __future__ import annotations

@@ -1,0 +1,190 @@
+"""Every error that airflow-mlgov raises on purpose.
+
+```
+MlgovError                      code, retryable, diagnostics()
+├─ ConfigurationError           a setting, connection or installed extra is wrong
+├─ DocumentError                an inventory file, policy pack or suite is malformed (file, line, path, remedy)
+├─ DataError                    data is missing, unreadable or failed its expectations
+├─ TrainingError                the training script broke its contract
+├─ ArtefactError                a model directory holds what may not be there, or other bytes than stated
+├─ EvidenceError                an evidence document is missing, malformed or altered
+├─ LedgerError
+│  ├─ LedgerUnavailableError    retryable: the store cannot be reached or is locked
+│  ├─ LedgerConflictError       one idempotency key, two contents
+│  └─ LedgerIntegrityError      the ledger does not verify
+├─ RegistryError
+│  ├─ RegistryUnavailableError  retryable: the registry cannot be reached
+│  └─ VersionNotFoundError      no such model, version or alias
+├─ RequestRefusedError          an approval may not be asked for yet
+├─ ApprovalDeniedError          people said no; asking again needs a new version
+└─ GuardRefusedError            a model version may not be used now (check, reason, remedy)
+```
+
+Airflow translates them once (`airflow_mlgov.operators.run`): not retryable becomes ``AirflowFailException``.
+The command line exits with `exit_code`.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class MlgovError(Exception):
+    """Something that airflow-mlgov refuses or cannot do.
+
+    Args:
+        problem: What is wrong, and where, in one sentence.
+        remedy: What the reader can do about it; empty if nothing is known to help.
+
+    Attributes:
+        code: Stable name of the kind of error, for logs and tests.
+        retryable: Whether the same call may succeed later without anybody changing anything.
+        exit_code: Exit status of the command line for this kind of error.
+    """
+
+    code: ClassVar[str] = "mlgov"
+    retryable: ClassVar[bool] = False
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, problem: str, *, remedy: str = "") -> None:
+        super().__init__(problem)
+        self.problem = problem
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return f"{self.problem} {self.remedy}".rstrip()
+
+    def diagnostics(self) -> str:
+        """Return the code, the problem and the remedy as lines for a person."""
+        lines = [f"{self.code}: {self.problem}"]
+        if self.remedy:
+            lines.append(f"what to do: {self.remedy}")
+        return "\n".join(lines)
+
+
+class ConfigurationError(MlgovError):
+    """A setting, a connection or an installed extra is missing or wrong; a retry does not help."""
+
+    code = "configuration"
+    exit_code = 64
+
+
+class DocumentError(MlgovError):
+    """An inventory file, a policy pack or a suite is malformed; a retry does not help.
+
+    Args:
+        problem: What is wrong.
+        file: The file as the user named it.
+        line: Line of the offending value, counted from 1; 0 if the file as a whole is meant.
+        path: Where in the document, as dotted keys and indices (``seats.0.users``).
+        remedy: What to write instead.
+    """
+
+    code = "document"
+    exit_code = 65
+
+    def __init__(
+        self, problem: str, *, file: str, line: int = 0, path: str = "", remedy: str = ""
+    ) -> None:
+        where = f"{file}:{line}" if line else file
+        super().__init__(f"{where}: {path}: {problem}" if path else f"{where}: {problem}", remedy=remedy)
+        self.file = file
+        self.line = line
+        self.path = path
+
+
+class DataError(MlgovError):
+    """Data is missing, unreadable or failed its expectations; a retry does not help."""
+
+    code = "data"
+
+
+class TrainingError(MlgovError):
+    """The training script failed or broke its contract; a retry does not help."""
+
+    code = "training"
+
+
+class ArtefactError(MlgovError):
+    """A model directory holds what may not be there, or other bytes than stated."""
+
+    code = "artefact"
+
+
+class EvidenceError(MlgovError):
+    """An evidence document is missing, malformed or altered; a retry does not help."""
+
+    code = "evidence"
+
+
+class LedgerError(MlgovError):
+    """The ledger refused or could not do what was asked."""
+
+    code = "ledger"
+
+
+class LedgerUnavailableError(LedgerError):
+    """The ledger's store cannot be reached, is locked or is full; a retry may help."""
+
+    code = "ledger.unavailable"
+    retryable = True
+
+
+class LedgerConflictError(LedgerError):
+    """An entry with this idempotency key and another content is on record; a retry does not help."""
+
+    code = "ledger.conflict"
+
+
+class LedgerIntegrityError(LedgerError):
+    """The ledger does not verify: bytes, hashes, signatures or keys disagree; a retry does not help."""
+
+    code = "ledger.integrity"
+
+
+class RegistryError(MlgovError):
+    """The model registry refused or could not do what was asked."""
+
+    code = "registry"
+
+
+class RegistryUnavailableError(RegistryError):
+    """The model registry cannot be reached; a retry may help."""
+
+    code = "registry.unavailable"
+    retryable = True
+
+
+class VersionNotFoundError(RegistryError):
+    """No such model, version or alias in the registry; a retry does not help."""
+
+    code = "registry.not_found"
+
+
+class RequestRefusedError(MlgovError):
+    """An approval may not be asked for: evidence is missing or a High finding is open."""
+
+    code = "approval.request_refused"
+
+
+class ApprovalDeniedError(MlgovError):
+    """People rejected this request; asking again needs another version or another run."""
+
+    code = "approval.denied"
+
+
+class GuardRefusedError(MlgovError):
+    """A model version may not be used now; a retry does not help.
+
+    Args:
+        check: Which check failed, by its stable name (``digest``, ``approval``, ``consumed``, ...).
+        problem: What was found.
+        remedy: What to do next.
+    """
+
+    code = "guard.refused"
+
+    def __init__(self, check: str, problem: str, *, remedy: str = "") -> None:
+        super().__init__(f"[{check}] {problem}", remedy=remedy)
+        self.check = check
+        self.reason = problem

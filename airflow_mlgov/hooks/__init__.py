@@ -1,0 +1,3 @@
+"""Airflow connection types."""
+
+from __future__ import annotations

@@ -1,0 +1,3 @@
+"""What a ledger is: entries, Merkle tree, proofs, checkpoints, and their verification; pure."""
+
+from __future__ import annotations

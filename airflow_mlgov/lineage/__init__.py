@@ -1,0 +1,3 @@
+"""OpenLineage datasets, facets and events for governed models."""
+
+from __future__ import annotations

@@ -1,0 +1,3 @@
+"""What is recorded about Airflow; never refuses."""
+
+from __future__ import annotations

@@ -1,0 +1,3 @@
+"""Where training runs, one platform a file."""
+
+from __future__ import annotations

@@ -1,0 +1,223 @@
+"""What the service needs from the outside; `airflow_mlgov.wiring` plugs the implementations in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+from airflow_mlgov.records.digest import Digest
+from airflow_mlgov.records.kinds import KeyRole
+from airflow_mlgov.records.manifest import Manifest
+from airflow_mlgov.records.people import Disclosure
+
+
+class Signer(Protocol):
+    """A private key that signs.
+
+    Attributes:
+        role: What the key is for.
+        name: Name of the key in C2SP note form.
+        public_key: 32 bytes, Ed25519.
+    """
+
+    role: KeyRole
+    name: str
+    public_key: bytes
+
+    def sign(self, message: bytes) -> bytes:
+        """Return the 64-byte Ed25519 signature of a message."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class InboxItem:
+    """An acknowledged entry that is not in the tree yet.
+
+    Attributes:
+        key: Idempotency key.
+        leaf: Exact DSSE envelope bytes.
+    """
+
+    key: str
+    leaf: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class TreeHead:
+    """The newest signed state of the tree, and the nodes that the next leaf needs.
+
+    Attributes:
+        size: Leaves in the tree.
+        peaks: Roots of the perfect subtrees of it, largest first (compact range of 0..size).
+        note: The signed checkpoint over it; empty for an empty ledger.
+    """
+
+    size: int
+    peaks: tuple[bytes, ...]
+    note: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Sequenced:
+    """What one round of sequencing adds.
+
+    Attributes:
+        leaf_hashes: One for each inbox item, in the order taken.
+        head: The tree head after them.
+    """
+
+    leaf_hashes: tuple[bytes, ...]
+    head: TreeHead
+
+
+class LedgerStore(Protocol):
+    """Keeps inbox, leaves, checkpoints and disclosures; every method is one transaction.
+
+    All methods raise `LedgerUnavailableError` (a retry may help) if the store cannot be reached, is locked or full.
+    """
+
+    def insert(self, item: InboxItem, disclosures: Mapping[str, Disclosure], at: datetime) -> bytes | None:
+        """Acknowledge an entry durably; return None, or the leaf already kept under this key (nothing is written)."""
+        ...
+
+    def get(self, key: str) -> tuple[bytes, int | None] | None:
+        """Return the leaf kept under a key and its index (None while it is in the inbox), or None."""
+        ...
+
+    def sequence(self, integrate: Callable[[TreeHead, Sequence[InboxItem]], Sequenced]) -> TreeHead:
+        """Under the one sequencing lock: hand the head and the whole inbox to `integrate`, store what it returns."""
+        ...
+
+    def head(self) -> TreeHead:
+        """Return the newest signed head."""
+        ...
+
+    def leaves(self, start: int, end: int) -> Iterator[bytes]:
+        """Yield the exact leaf bytes of indices start..end-1, in order."""
+        ...
+
+    def disclosures(self, key: str) -> dict[str, Disclosure]:
+        """Return what opens the commitments of an entry, by field; empty once erased."""
+        ...
+
+
+class EvidenceStore(Protocol):
+    """Keeps documents by the digest of their bytes."""
+
+    def put(self, document: bytes) -> Digest:
+        """Keep a document durably and return its digest; keeping it twice is fine.
+
+        Raises:
+            EvidenceError: The store cannot be written.
+        """
+        ...
+
+    def get(self, digest: Digest) -> bytes:
+        """Return the document with this digest, re-hashed on reading.
+
+        Raises:
+            EvidenceError: Missing or altered; a retry does not help.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class RegistryVersion:
+    """A model version as a registry knows it.
+
+    Attributes:
+        registry: Kind of registry (``mlflow``).
+        name: Registered model.
+        version: The registry's own version number.
+        manifest: Digest that the registry's version is tagged with; None if it was not registered by us.
+        uri: For lineage and people, without credentials (``mlflow://host:port/name/version``).
+        namespace: OpenLineage namespace of its datasets (``mlflow://host:port``).
+    """
+
+    registry: str
+    name: str
+    version: str
+    manifest: Digest | None
+    uri: str
+    namespace: str
+
+
+class Registry(Protocol):
+    """Where model versions live.
+
+    All methods raise `RegistryUnavailableError` (a retry may help) if it cannot be reached.
+    """
+
+    def register(self, name: str, model_dir: Path, manifest: Manifest, tags: Mapping[str, str]) -> RegistryVersion:
+        """Store a model folder unchanged and register it as a version; the same manifest again returns the same version."""
+        ...
+
+    def find(self, name: str, manifest: Digest) -> RegistryVersion:
+        """Return the version with this manifest; `VersionNotFoundError` if there is none."""
+        ...
+
+    def by_alias(self, name: str, alias: str) -> RegistryVersion:
+        """Return the version that an alias points to; `VersionNotFoundError` if there is none."""
+        ...
+
+    def get(self, name: str, version: str) -> RegistryVersion:
+        """Return a version by the registry's number; `VersionNotFoundError` if there is none."""
+        ...
+
+    def fetch(self, version: RegistryVersion, into: Path) -> Path:
+        """Copy the model folder to a private directory and return its path; nothing else is copied."""
+        ...
+
+    def set_alias(self, version: RegistryVersion, alias: str) -> None:
+        """Point an alias at a version; doing it twice is fine."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingJob:
+    """What a training script is asked to do, the same on every platform.
+
+    Attributes:
+        script: Path of the script.
+        inputs: Data by name: local paths.
+        parameters: JSON values.
+        seed: For every random generator.
+        output_dir: Empty directory that the script fills with ``model/``, ``metrics.json``, ``signature.json``.
+        timeout_s: Wall-clock limit in seconds; None for no limit.
+        memory_mb: Limit of address space in MiB; None for no limit.
+        env: Extra environment variables.
+    """
+
+    script: Path
+    inputs: Mapping[str, str]
+    parameters: Mapping[str, Any]
+    seed: int
+    output_dir: Path
+    timeout_s: float | None
+    memory_mb: int | None
+    env: Mapping[str, str]
+
+
+class Platform(Protocol):
+    """Where training runs.
+
+    Attributes:
+        name: ``local``, ``sagemaker`` ...
+    """
+
+    name: str
+
+    def run(self, job: TrainingJob, log: Callable[[str], None]) -> None:
+        """Run the job to its end, handing each line of its output to `log` as it comes.
+
+        Raises:
+            TrainingError: The script failed, ran too long or used too much memory; a retry does not help.
+        """
+        ...
+
+    def cancel(self) -> None:
+        """Stop the running job and everything it started."""
+        ...

@@ -1,0 +1,3 @@
+"""Keys that sign, one kind of key a file."""
+
+from __future__ import annotations

@@ -1,0 +1,3 @@
+"""What we keep: the ledger, and evidence documents by digest."""
+
+from __future__ import annotations
