@@ -3,25 +3,22 @@
 ```
 MlgovError                      code, retryable, diagnostics()
 ├─ ConfigurationError           a setting, connection or installed extra is wrong
-├─ DocumentError                an inventory file, policy pack or suite is malformed (file, line, path, remedy)
-├─ DataError                    data is missing, unreadable or failed its expectations
-├─ TrainingError                the training script broke its contract
-├─ ArtefactError                a model directory holds what may not be there, or other bytes than stated
-├─ EvidenceError                an evidence document is missing, malformed or altered
-├─ LedgerError
-│  ├─ LedgerUnavailableError    retryable: the store cannot be reached or is locked
-│  ├─ LedgerConflictError       one idempotency key, two contents
-│  └─ LedgerIntegrityError      the ledger does not verify
-├─ RegistryError
-│  ├─ RegistryUnavailableError  retryable: the registry cannot be reached
-│  └─ VersionNotFoundError      no such model, version or alias
-├─ RequestRefusedError          an approval may not be asked for yet
-├─ ApprovalDeniedError          people said no; asking again needs a new version
-└─ GuardRefusedError            a model version may not be used now (check, reason, remedy)
+├─ DocumentError                an inventory file, policy pack or suite is malformed (file, line,
+path, remedy) ├─ DataError                    data is missing, unreadable or failed its expectations
+├─ TrainingError                the training script broke its contract ├─ ArtefactError
+a model directory holds what may not be there, or other bytes than stated ├─ EvidenceError
+an evidence document is missing, malformed or altered ├─ LedgerError │  ├─ LedgerUnavailableError
+retryable: the store cannot be reached or is locked │  ├─ LedgerConflictError       one idempotency
+key, two contents │  └─ LedgerIntegrityError      the ledger does not verify │     └─
+UnknownKeyError        it is signed, by a key that the reader was not told to trust ├─ RegistryError
+│  ├─ RegistryUnavailableError  retryable: the registry cannot be reached │  └─ VersionNotFoundError
+no such model, version or alias ├─ RequestRefusedError          an approval may not be asked for yet
+├─ ApprovalDeniedError          people said no; asking again needs a new version └─
+GuardRefusedError            a model version may not be used now (check, reason, remedy)
 ```
 
-Airflow translates them once (`airflow_mlgov.operators.run`): not retryable becomes ``AirflowFailException``.
-The command line exits with `exit_code`.
+Airflow translates them once (`airflow_mlgov.operators.run`): not retryable becomes
+``AirflowFailException``. The command line exits with `exit_code`.
 """
 
 from __future__ import annotations
@@ -87,7 +84,9 @@ class DocumentError(MlgovError):
         self, problem: str, *, file: str, line: int = 0, path: str = "", remedy: str = ""
     ) -> None:
         where = f"{file}:{line}" if line else file
-        super().__init__(f"{where}: {path}: {problem}" if path else f"{where}: {problem}", remedy=remedy)
+        super().__init__(
+            f"{where}: {path}: {problem}" if path else f"{where}: {problem}", remedy=remedy
+        )
         self.file = file
         self.line = line
         self.path = path
@@ -140,6 +139,13 @@ class LedgerIntegrityError(LedgerError):
     """The ledger does not verify: bytes, hashes, signatures or keys disagree; a retry does not help."""
 
     code = "ledger.integrity"
+
+
+class UnknownKeyError(LedgerIntegrityError):
+    """Something is signed by a key that is not in the trust file; a retry does not help."""
+
+    code = "ledger.unknown_key"
+    exit_code = 3
 
 
 class RegistryError(MlgovError):

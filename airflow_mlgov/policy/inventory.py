@@ -1,7 +1,8 @@
 """An inventory entry: one governed model, one YAML file, reviewed like code.
 
 Source:
-    Fields follow PRA SS1/23 principle 1.2(c); the regimes are those a bank dates and justifies itself.
+    Fields follow PRA SS1/23 principle 1.2(c); the regimes are those a bank dates and justifies
+    itself.
 """
 
 from __future__ import annotations

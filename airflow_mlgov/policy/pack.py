@@ -1,7 +1,7 @@
 """A policy pack: who must approve what, on which evidence, for how long.
 
-One YAML file, immutable once used, known by the digest of its bytes. It lives outside DAG code, so that the
-author of a DAG cannot choose the approvers.
+One YAML file, immutable once used, known by the digest of its bytes. It lives outside DAG code, so
+that the author of a DAG cannot choose the approvers.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from airflow_mlgov.policy.tiers import STANDARD_TIERS, TierRule
 from airflow_mlgov.records.digest import Digest
 from airflow_mlgov.records.governance import Assurance, Severity
 
@@ -77,7 +78,9 @@ class PolicyPack:
         comment_min_length: Characters that a vote's comment must have.
         valid_days: How long an approval lasts.
         plans: Validation plan by model class.
-        existing_approvals: ``keep`` or ``end``: whether approvals under earlier packs still hold under this one.
+        existing_approvals: ``keep`` or ``end``: whether approvals under earlier packs still hold
+            under this one.
+        tiers: Rule that computes a model's tier from its materiality and complexity.
     """
 
     id: str
@@ -93,6 +96,7 @@ class PolicyPack:
     valid_days: int
     plans: dict[str, tuple[PlannedTest, ...]]
     existing_approvals: str
+    tiers: TierRule = STANDARD_TIERS
 
     @property
     def users(self) -> tuple[str, ...]:

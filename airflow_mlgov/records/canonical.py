@@ -1,8 +1,8 @@
 """Canonical JSON for everything that is hashed or signed.
 
-RFC 8785 (JCS) over the subset that signed payloads may hold: objects with string keys, arrays, strings,
-integers within ±(2^53-1), booleans and null. Floats are refused: a metric goes in as a decimal string.
-The verifier ships this file, so it uses the standard library only.
+RFC 8785 (JCS) over the subset that signed payloads may hold: objects with string keys, arrays,
+strings, integers within ±(2^53-1), booleans and null. Floats are refused: a metric goes in as a
+decimal string. The verifier ships this file, so it uses the standard library only.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ def canonical_bytes(value: Any) -> bytes:
     """Return the one canonical UTF-8 encoding of a value.
 
     Args:
-        value: Objects, arrays, NFC strings, integers within ±(2^53-1), booleans, null; at most 32 levels deep.
+        value: Objects, arrays, NFC strings, integers within ±(2^53-1), booleans, null; at most 32
+            levels deep.
 
     Raises:
         LedgerIntegrityError: The value holds something outside that subset; a retry does not help.
@@ -31,7 +32,9 @@ def canonical_bytes(value: Any) -> bytes:
     Source:
         RFC 8785 sections 3.2.2 and 3.2.3 (keys sorted by UTF-16 code units).
     """
-    text = json.dumps(_ordered(value, MAX_DEPTH), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    text = json.dumps(
+        _ordered(value, MAX_DEPTH), ensure_ascii=False, separators=(",", ":"), allow_nan=False
+    )
     return text.encode("utf-8")
 
 
@@ -44,18 +47,35 @@ def parse_canonical(data: bytes) -> Any:
     Raises:
         LedgerIntegrityError: Not JSON, duplicate keys, floats, NaN, or not in canonical form.
     """
+    value = parse_json(data)
+    if canonical_bytes(value) != data:
+        raise LedgerIntegrityError(
+            "Not canonical JSON: the same value has another canonical encoding."
+        )
+    return value
+
+
+def parse_json(data: bytes) -> Any:
+    """Return the value of UTF-8 JSON in any layout, as strictly as what is signed.
+
+    Args:
+        data: UTF-8 without a byte order mark.
+
+    Raises:
+        LedgerIntegrityError: Not JSON, duplicate keys, floats or NaN.
+    """
     try:
-        value = json.loads(
+        return json.loads(
             data.decode("utf-8"),
             object_pairs_hook=_unique_pairs,
             parse_float=_refuse_number,
             parse_constant=_refuse_number,
         )
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+    except (
+        ValueError,
+        RecursionError,
+    ) as error:  # ValueError: also integers of more than 4,300 digits
         raise LedgerIntegrityError(f"Not canonical JSON: {error}.") from error
-    if canonical_bytes(value) != data:
-        raise LedgerIntegrityError("Not canonical JSON: the same value has another canonical encoding.")
-    return value
 
 
 def _ordered(value: Any, depth: int) -> Json:
@@ -65,7 +85,9 @@ def _ordered(value: Any, depth: int) -> Json:
         return value
     if isinstance(value, int):
         if abs(value) > MAX_SAFE_INTEGER:
-            raise LedgerIntegrityError(f"Integer {value} is outside ±(2^53-1); write it as a string.")
+            raise LedgerIntegrityError(
+                f"Integer {value} is outside ±(2^53-1); write it as a string."
+            )
         return value
     if isinstance(value, str):
         return _text(value)
@@ -73,7 +95,9 @@ def _ordered(value: Any, depth: int) -> Json:
         return [_ordered(item, depth - 1) for item in value]
     if isinstance(value, dict):
         return _ordered_object(value, depth)
-    raise LedgerIntegrityError(f"{type(value).__name__} {value!r} cannot be signed; write it as a string.")
+    raise LedgerIntegrityError(
+        f"{type(value).__name__} {value!r} cannot be signed; write it as a string."
+    )
 
 
 def _ordered_object(value: dict[Any, Any], depth: int) -> Json:

@@ -23,7 +23,9 @@ class Digest:
 
     def __post_init__(self) -> None:
         if not _HEX.fullmatch(self.hex):
-            raise ArtefactError(f"{self.hex!r} is not a SHA-256 digest of 64 hexadecimal characters.")
+            raise ArtefactError(
+                f"{self.hex!r} is not a SHA-256 digest of 64 hexadecimal characters."
+            )
 
     def __str__(self) -> str:
         return f"sha256:{self.hex}"

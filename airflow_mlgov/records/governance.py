@@ -55,7 +55,8 @@ class TestResult:
         threshold: The rule in words (``fail below 0.65, warn below 0.70``).
         sample_sizes: Rows by sample name.
         source: Clause, paper or convention that the test and its threshold come from.
-        details: Everything else a validator wants to see, JSON values (intervals, p-values, degrees of freedom).
+        details: Everything else a validator wants to see, JSON values (intervals, p-values, degrees
+            of freedom).
         segment: Which part of the data, empty for all of it.
     """
 

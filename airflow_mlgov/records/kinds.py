@@ -1,6 +1,7 @@
 """The kinds of ledger entries, and which key may sign which.
 
-Every reader checks an entry's key against this table: an entry signed by another role counts for nothing.
+Every reader checks an entry's key against this table: an entry signed by another role counts for
+nothing.
 """
 
 from __future__ import annotations
@@ -54,24 +55,56 @@ KINDS = MappingProxyType(
         for kind in (
             _kind("genesis", "log", Retention.OPERATION, "origin"),
             _kind("policy.changed", "writer", Retention.APPROVAL, "policy_sha256"),
-            _kind("data.validated", "writer", Retention.EVIDENCE, "dataset sha256 passed evidence_sha256"),
+            _kind(
+                "data.validated",
+                "writer",
+                Retention.EVIDENCE,
+                "dataset sha256 passed evidence_sha256",
+            ),
             _kind("model.trained", "writer", Retention.EVIDENCE, "evidence_sha256 inputs"),
             _kind("model.registered", "writer", Retention.EVIDENCE, "registry version variant"),
-            _kind("model.validated", "writer", Retention.EVIDENCE, "evidence_sha256 plan policy_sha256 passed"),
-            _kind("finding.opened", "writer attestor", Retention.APPROVAL, "finding severity test due_at"),
+            _kind(
+                "model.validated",
+                "writer",
+                Retention.EVIDENCE,
+                "evidence_sha256 plan policy_sha256 passed",
+            ),
+            _kind(
+                "finding.opened",
+                "writer attestor",
+                Retention.APPROVAL,
+                "finding severity test due_at",
+            ),
             _kind("finding.closed", "attestor", Retention.APPROVAL, "finding"),
             _kind(
-                "approval.requested", "writer", Retention.APPROVAL, "request policy_sha256 target evidence request_sha256"
+                "approval.requested",
+                "writer",
+                Retention.APPROVAL,
+                "request policy_sha256 target evidence request_sha256",
             ),
             _kind(
-                # From a task a vote is worth L0, from the api-server L1: `airflow_mlgov.policy.tally` tells them apart.
-                "approval.voted", "writer attestor", Retention.APPROVAL, "request_sha256 choice"
+                # From a task a vote is worth L0, from the api-server L1:
+                # `airflow_mlgov.policy.tally` tells them apart.
+                "approval.voted",
+                "writer attestor",
+                Retention.APPROVAL,
+                "request_sha256 choice",
             ),
-            _kind("approval.vote_refused", "writer attestor", Retention.APPROVAL, "request_sha256 reasons"),
+            _kind(
+                "approval.vote_refused",
+                "writer attestor",
+                Retention.APPROVAL,
+                "request_sha256 reasons",
+            ),
             _kind("approval.granted", "writer", Retention.APPROVAL, "request_sha256 statement"),
             _kind("approval.denied", "writer", Retention.APPROVAL, "request_sha256 reason"),
             _kind("approval.consumed", "writer", Retention.APPROVAL, "request_sha256 target use"),
-            _kind("model.promoted", "writer", Retention.APPROVAL, "request_sha256 target registry alias"),
+            _kind(
+                "model.promoted",
+                "writer",
+                Retention.APPROVAL,
+                "request_sha256 target registry alias",
+            ),
             _kind("model.scored", "writer", Retention.EVIDENCE, "request_sha256 target"),
             _kind("guard.refused", "writer attestor", Retention.APPROVAL, "check reason target"),
             _kind("state.changed_by_hand", "writer attestor", Retention.OPERATION, "task state"),

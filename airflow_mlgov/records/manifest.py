@@ -1,7 +1,7 @@
 """The manifest: what a model version is.
 
-A model version's identity is the digest of its manifest: every file's path, size and SHA-256, in canonical
-JSON. A rename, an added dot-file or a changed byte is another version.
+A model version's identity is the digest of its manifest: every file's path, size and SHA-256, in
+canonical JSON. A rename, an added dot-file or a changed byte is another version.
 """
 
 from __future__ import annotations
@@ -32,8 +32,16 @@ class ManifestFile:
 
     def __post_init__(self) -> None:
         parts = PurePosixPath(self.path).parts
-        if not parts or self.path.startswith("/") or ".." in parts or "\\" in self.path or "\0" in self.path:
-            raise ArtefactError(f"Model file path {self.path!r} leaves the model's folder or is not portable.")
+        if (
+            not parts
+            or self.path.startswith("/")
+            or ".." in parts
+            or "\\" in self.path
+            or "\0" in self.path
+        ):
+            raise ArtefactError(
+                f"Model file path {self.path!r} leaves the model's folder or is not portable."
+            )
 
 
 @dataclass(frozen=True)
@@ -51,7 +59,9 @@ class Manifest:
             raise ArtefactError("A model without files has no manifest.")
         folded = {file.path.casefold() for file in self.files}
         if len(folded) != len(self.files):
-            raise ArtefactError("Two model files have the same path, or paths that differ in case only.")
+            raise ArtefactError(
+                "Two model files have the same path, or paths that differ in case only."
+            )
         object.__setattr__(self, "files", tuple(sorted(self.files)))
 
     @cached_property
@@ -77,7 +87,13 @@ class Manifest:
         """
         try:
             if value["v"] != 1:
-                raise ArtefactError(f"Manifest version {value['v']!r} is not known; this code reads 1.")
-            return cls(tuple(ManifestFile(f["path"], f["size"], Digest(f["sha256"])) for f in value["files"]))
+                raise ArtefactError(
+                    f"Manifest version {value['v']!r} is not known; this code reads 1."
+                )
+            return cls(
+                tuple(
+                    ManifestFile(f["path"], f["size"], Digest(f["sha256"])) for f in value["files"]
+                )
+            )
         except (KeyError, TypeError) as error:
             raise ArtefactError(f"Malformed manifest: {error!r}.") from error

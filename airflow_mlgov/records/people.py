@@ -1,7 +1,7 @@
 """People, and the salted commitments that stand for them in ledger entries.
 
-No name and no free text stands in a leaf: a commitment does. Its salt and value stand in an erasable side
-table, so a person can be forgotten while every proof stays valid.
+No name and no free text stands in a leaf: a commitment does. Its salt and value stand in an
+erasable side table, so a person can be forgotten while every proof stays valid.
 """
 
 from __future__ import annotations
@@ -69,5 +69,7 @@ class Disclosure:
             LedgerIntegrityError: The salt or value was altered.
         """
         if not hmac.compare_digest(self.commitment, commitment):
-            raise LedgerIntegrityError("A disclosed name or text is not what the ledger committed to.")
+            raise LedgerIntegrityError(
+                "A disclosed name or text is not what the ledger committed to."
+            )
         return self.value

@@ -76,10 +76,13 @@ class Sequenced:
 class LedgerStore(Protocol):
     """Keeps inbox, leaves, checkpoints and disclosures; every method is one transaction.
 
-    All methods raise `LedgerUnavailableError` (a retry may help) if the store cannot be reached, is locked or full.
+    All methods raise `LedgerUnavailableError` (a retry may help) if the store cannot be reached, is
+    locked or full.
     """
 
-    def insert(self, item: InboxItem, disclosures: Mapping[str, Disclosure], at: datetime) -> bytes | None:
+    def insert(
+        self, item: InboxItem, disclosures: Mapping[str, Disclosure], at: datetime
+    ) -> bytes | None:
         """Acknowledge an entry durably; return None, or the leaf already kept under this key (nothing is written)."""
         ...
 
@@ -132,7 +135,8 @@ class RegistryVersion:
         registry: Kind of registry (``mlflow``).
         name: Registered model.
         version: The registry's own version number.
-        manifest: Digest that the registry's version is tagged with; None if it was not registered by us.
+        manifest: Digest that the registry's version is tagged with; None if it was not registered
+            by us.
         uri: For lineage and people, without credentials (``mlflow://host:port/name/version``).
         namespace: OpenLineage namespace of its datasets (``mlflow://host:port``).
     """
@@ -151,7 +155,9 @@ class Registry(Protocol):
     All methods raise `RegistryUnavailableError` (a retry may help) if it cannot be reached.
     """
 
-    def register(self, name: str, model_dir: Path, manifest: Manifest, tags: Mapping[str, str]) -> RegistryVersion:
+    def register(
+        self, name: str, model_dir: Path, manifest: Manifest, tags: Mapping[str, str]
+    ) -> RegistryVersion:
         """Store a model folder unchanged and register it as a version; the same manifest again returns the same version."""
         ...
 
@@ -185,7 +191,8 @@ class TrainingJob:
         inputs: Data by name: local paths.
         parameters: JSON values.
         seed: For every random generator.
-        output_dir: Empty directory that the script fills with ``model/``, ``metrics.json``, ``signature.json``.
+        output_dir: Empty directory that the script fills with ``model/``, ``metrics.json``,
+            ``signature.json``.
         timeout_s: Wall-clock limit in seconds; None for no limit.
         memory_mb: Limit of address space in MiB; None for no limit.
         env: Extra environment variables.
@@ -214,7 +221,8 @@ class Platform(Protocol):
         """Run the job to its end, handing each line of its output to `log` as it comes.
 
         Raises:
-            TrainingError: The script failed, ran too long or used too much memory; a retry does not help.
+            TrainingError: The script failed, ran too long or used too much memory; a retry does not
+                help.
         """
         ...
 

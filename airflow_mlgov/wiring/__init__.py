@@ -1,3 +1,25 @@
-"""Settings to stores, signers, registries and platforms: where ports meet implementations."""
+"""Settings to stores, signers, registries and platforms: the one place where ports meet implementations."""
 
 from __future__ import annotations
+
+from airflow_mlgov.wiring.governance import (
+    open_evidence,
+    open_governance,
+    open_ledger,
+    open_ledger_store,
+)
+from airflow_mlgov.wiring.platforms import open_platform
+from airflow_mlgov.wiring.registries import open_registry
+from airflow_mlgov.wiring.settings import Settings, setting, settings
+
+__all__ = [
+    "Settings",
+    "open_evidence",
+    "open_governance",
+    "open_ledger",
+    "open_ledger_store",
+    "open_platform",
+    "open_registry",
+    "setting",
+    "settings",
+]

@@ -1,0 +1,3 @@
+"""What we add to Airflow's api-server."""
+
+from __future__ import annotations

@@ -1,0 +1,123 @@
+"""``@task.governed``: any Python task, but only with a model version whose approval verifies now."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.standard.operators.python import PythonOperator
+from airflow.sdk.bases.decorator import DecoratedOperator, task_decorator_factory
+
+from airflow_mlgov.operators.run import governed_run, source_of
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+    from airflow.sdk.bases.decorator import TaskDecorator
+
+ARGUMENT = "governed_model"
+
+
+@dataclass(frozen=True, slots=True)
+class GovernedModel:
+    """The model that a governed function may use.
+
+    Attributes:
+        path: Private folder with the verified files; gone when the task ends.
+        version: Manifest digest ``sha256:…`` of exactly those files; empty if the inventory's mode
+            let an unverified model pass (``observe``, ``warn``).
+        registry_version: The registry's own number.
+        uri: For logs and lineage.
+    """
+
+    path: Path
+    version: str
+    registry_version: str
+    uri: str
+
+
+class GovernedTaskOperator(DecoratedOperator, PythonOperator):
+    """What ``@task.governed`` makes of a function; see `governed_task`."""
+
+    template_fields: Collection[str] = (
+        "templates_dict",
+        "op_args",
+        "op_kwargs",
+        "model",
+        "target",
+        "alias",
+    )
+    custom_operator_name = "@task.governed"
+
+    def __init__(
+        self,
+        *,
+        python_callable: Callable[..., Any],
+        op_args: Collection[Any] | None = None,
+        op_kwargs: Mapping[str, Any] | None = None,
+        model: str,
+        target: str = "production",
+        alias: str = "champion",
+        registry_conn_id: str = "mlflow_default",
+        **kwargs: Any,
+    ) -> None:
+        op_kwargs = dict(op_kwargs or {})
+        if ARGUMENT in inspect.signature(python_callable).parameters:
+            op_kwargs.setdefault(ARGUMENT, None)
+        upstream = {"python_callable": python_callable, "op_args": op_args, "op_kwargs": op_kwargs}
+        super().__init__(
+            kwargs_to_upstream=upstream,
+            python_callable=python_callable,
+            op_args=op_args,
+            op_kwargs=op_kwargs,
+            **kwargs,
+        )
+        self.model = model
+        self.target = target
+        self.alias = alias
+        self.registry_conn_id = registry_conn_id
+
+    def execute(self, context: Context) -> Any:
+        """Verify, run the function with the verified files, note the use; or refuse."""
+        from airflow_mlgov.service.score import model_in_use
+        from airflow_mlgov.service.verify_use import Use
+        from airflow_mlgov.wiring import open_governance, open_registry
+
+        use = Use(self.model, self.target, source_of(context))
+        with governed_run():
+            registry = open_registry(self.registry_conn_id)
+            with model_in_use(open_governance(), registry, use, self.alias) as model:
+                self.log.info(
+                    "Using %s, files %s.", model.registered.uri, model.version or "UNVERIFIED"
+                )
+                if ARGUMENT in self.op_kwargs:
+                    version = str(model.version or "")
+                    governed = GovernedModel(
+                        model.path, version, model.registered.version, model.registered.uri
+                    )
+                    self.op_kwargs = {**self.op_kwargs, ARGUMENT: governed}
+                return super().execute(context)
+
+
+def governed_task(
+    python_callable: Callable[..., Any] | None = None, **kwargs: Any
+) -> TaskDecorator:
+    """Wrap a function into a task that runs only with a model whose approval verifies now.
+
+    A parameter of the function named ``governed_model`` is handed a `GovernedModel`, whose files
+    are the very bytes that were verified.
+
+    Args:
+        python_callable: Function to decorate.
+        **kwargs: ``model`` (id in the inventory), ``target`` (``production``), ``alias``
+            (``champion``), ``registry_conn_id`` (``mlflow_default``), and whatever ``@task`` takes.
+
+    Raises:
+        AirflowFailException: When the task runs: a check failed; which one, and the remedy, are in
+            its log.
+    """
+    return task_decorator_factory(
+        python_callable=python_callable, decorated_operator_class=GovernedTaskOperator, **kwargs
+    )

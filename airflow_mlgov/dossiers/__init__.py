@@ -1,0 +1,3 @@
+"""Records turned into documents for people."""
+
+from __future__ import annotations

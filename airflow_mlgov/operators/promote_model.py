@@ -1,0 +1,84 @@
+"""Promotion: the step that a gate protects, and that protects itself."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import BaseOperator
+
+from airflow_mlgov.operators.run import governed_run, source_of
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+
+class PromoteModelOperator(BaseOperator):
+    """Point a registry alias at a version whose approval verifies now, and consume that approval.
+
+    The operator trusts neither the gate's state nor any XCom. It counts the votes again under the
+    policy pack, verifies the ledger under its signed checkpoint, fetches the model and hashes it,
+    checks expiry and policy, and consumes the approval once for this dag, run, task and target.
+    Killed halfway, its retry completes the same promotion.
+
+    Args:
+        model: Id in the inventory. Templated.
+        target: Environment. Templated.
+        alias: Alias to move in the registry. Templated.
+        version: Manifest digest ``sha256:…``; default: the version that the gate of the same run
+            asked about. Templated.
+        registry_conn_id: Airflow connection of the registry.
+
+    Returns:
+        XCom ``{"model", "version", "registry_version", "target", "alias", "request"}``.
+
+    Raises:
+        AirflowFailException: A check failed; its name and the remedy are in the log, the refusal in
+            the ledger.
+        AirflowException: Ledger or registry cannot be reached; a retry may help.
+    """
+
+    template_fields: Collection[str] = ("model", "target", "alias", "version")
+
+    def __init__(
+        self,
+        *,
+        model: str,
+        target: str = "production",
+        alias: str = "champion",
+        version: str | None = None,
+        registry_conn_id: str = "mlflow_default",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.model = model
+        self.target = target
+        self.alias = alias
+        self.version = version
+        self.registry_conn_id = registry_conn_id
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Promote, or refuse."""
+        from airflow_mlgov.records.digest import Digest
+        from airflow_mlgov.service.promote import promote
+        from airflow_mlgov.service.verify_use import Use
+        from airflow_mlgov.wiring import open_governance, open_registry
+
+        use = Use(self.model, self.target, source_of(context))
+        with governed_run():
+            version = Digest.parse(self.version) if self.version else None
+            registry = open_registry(self.registry_conn_id)
+            promotion = promote(open_governance(), registry, use, self.alias, version)
+        clearance, registered = promotion.clearance, promotion.version
+        self.log.info(
+            "Alias %s of %s now points to version %s (%s), approved by request %s.",
+            self.alias, registered.name, registered.version, clearance.version, clearance.approval.request.digest,
+        )  # fmt: skip
+        return {
+            "model": self.model,
+            "version": str(clearance.version),
+            "registry_version": registered.version,
+            "target": self.target,
+            "alias": self.alias,
+            "request": str(clearance.approval.request.digest),
+        }

@@ -1,0 +1,141 @@
+"""Promotion: verify the approval, consume it once, move the alias."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from airflow_mlgov.errors import GuardRefusedError, LedgerConflictError
+from airflow_mlgov.records.digest import Digest
+from airflow_mlgov.service.approvals import request_of
+from airflow_mlgov.service.governance import Governance
+from airflow_mlgov.service.ledger import EntryDraft
+from airflow_mlgov.service.ports import Registry, RegistryVersion
+from airflow_mlgov.service.verify_use import (
+    ASK,
+    Clearance,
+    Use,
+    clear_promotion,
+    refusals_on_record,
+    verified_files,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Promotion:
+    """A promotion that was made.
+
+    Attributes:
+        clearance: What it rests on.
+        version: Where the version lives.
+        alias: The alias that now points to it.
+    """
+
+    clearance: Clearance
+    version: RegistryVersion
+    alias: str
+
+
+def version_asked_by_run(gov: Governance, use: Use) -> Digest:
+    """Return the version that the gate of the same run asked about.
+
+    Raises:
+        GuardRefusedError: The run asked for no approval; a retry does not help.
+    """
+    for entry in reversed(gov.ledger.view().select("approval.requested", model=use.model)):
+        request = request_of(entry)
+        same_run = (request.dag_id, request.run_id) == (use.source.dag_id, use.source.run_id)
+        if same_run and request.target == use.target:
+            return request.version
+    raise GuardRefusedError(
+        "approval",
+        f"Run {use.source.run_id!r} of DAG {use.source.dag_id!r} asked for no approval of {use.model!r} for "
+        f"{use.target!r}.",
+        remedy=ASK,
+    )
+
+
+def promote(
+    gov: Governance, registry: Registry, use: Use, alias: str, version: Digest | None = None
+) -> Promotion:
+    """Move an alias to an approved version.
+
+    Killed between any two of its steps, the same call again completes the same promotion.
+
+    Args:
+        gov: Governance.
+        registry: Where the version lives.
+        use: Which model, for which environment, by which task.
+        alias: Alias to move.
+        version: Manifest digest; None for the version that the gate of the same run asked about.
+
+    Raises:
+        GuardRefusedError: A check failed, and the refusal is on record; a retry does not help.
+        RegistryUnavailableError: The registry cannot be reached; a retry may help.
+        LedgerUnavailableError: The ledger cannot be read or written; a retry may help.
+    """
+    with refusals_on_record(gov, use, version):
+        asked = version or version_asked_by_run(gov, use)
+    with refusals_on_record(gov, use, asked):
+        clearance = clear_promotion(gov, use, asked)
+        registered = registry.find(gov.model(use.model).registered_name, asked)
+        with tempfile.TemporaryDirectory(prefix="mlgov-promote-") as private:
+            verified_files(registry, registered, asked, Path(private))
+        _consume(gov, clearance)
+    registry.set_alias(registered, alias)
+    _record_promotion(gov, clearance, registered, alias)
+    return Promotion(clearance, registered, alias)
+
+
+def _consume(gov: Governance, clearance: Clearance) -> None:
+    use, source = clearance.use, clearance.use.source
+    request = clearance.approval.request.digest
+    draft = EntryDraft(
+        kind="approval.consumed",
+        model=use.model,
+        version=clearance.version,
+        body={
+            "request_sha256": str(request),
+            "target": use.target,
+            "use": {
+                "dag_id": source.dag_id,
+                "run_id": source.run_id,
+                "task_id": source.task_id,
+                "map_index": source.map_index,
+            },
+        },
+        identity=(str(request), use.target),
+        source=source,
+    )
+    try:
+        gov.ledger.seal(gov.ledger.append(draft))
+    except LedgerConflictError as error:
+        raise GuardRefusedError(
+            "consumed",
+            f"Another promotion used the approval of version {clearance.version} first.",
+            remedy=ASK,
+        ) from error
+
+
+def _record_promotion(
+    gov: Governance, clearance: Clearance, version: RegistryVersion, alias: str
+) -> None:
+    use = clearance.use
+    request = str(clearance.approval.request.digest)
+    draft = EntryDraft(
+        kind="model.promoted",
+        model=use.model,
+        version=clearance.version,
+        body={
+            "request_sha256": request,
+            "target": use.target,
+            "registry": version.registry,
+            "registered_name": version.name,
+            "registry_version": version.version,
+            "alias": alias,
+        },
+        identity=(request, use.target, version.registry, alias),
+        source=use.source,
+    )
+    gov.ledger.seal(gov.ledger.append(draft))

@@ -1,0 +1,218 @@
+"""Asking for approval: freeze what is to be approved, or refuse to ask."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from airflow_mlgov.errors import ConfigurationError, RequestRefusedError
+from airflow_mlgov.policy.inventory import InventoryEntry
+from airflow_mlgov.policy.pack import PolicyPack
+from airflow_mlgov.records.digest import Digest
+from airflow_mlgov.records.governance import ApprovalRequest, Severity
+from airflow_mlgov.records.people import Person
+from airflow_mlgov.records.source import Source
+from airflow_mlgov.service.approvals import DEVELOPER_FIELD
+from airflow_mlgov.service.findings import open_findings
+from airflow_mlgov.service.governance import Governance
+from airflow_mlgov.service.ledger import EntryDraft, LedgerView, SealedEntry
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What a gate wants to ask.
+
+    Attributes:
+        model: Inventory id.
+        target: Environment.
+        version: Manifest digest; None for the candidate that the same run registered.
+        source: The gate.
+        requester: Who triggered the run, if a person did.
+    """
+
+    model: str
+    target: str
+    version: Digest | None
+    source: Source
+    requester: Person | None
+
+
+def request_approval(gov: Governance, question: Question) -> ApprovalRequest:
+    """Put a request on record and return it once a signed checkpoint covers it.
+
+    The same question about the same things is the same request, so a cleared or retried gate
+    resumes it.
+
+    Raises:
+        RequestRefusedError: Evidence is missing, stale or failed, or a High finding is open; a
+            retry does not help.
+        ConfigurationError: The model, pack or target is not known; a retry does not help.
+        LedgerUnavailableError: The ledger cannot be written; a retry may help.
+    """
+    entry = gov.model(question.model)
+    if question.target not in entry.targets:
+        raise ConfigurationError(
+            f"{entry.file}: model {entry.id!r} may not be promoted to {question.target!r}; "
+            f"its targets are: {', '.join(entry.targets)}.",
+            remedy="Correct 'target' of the gate or the inventory file.",
+        )
+    pack = gov.pack_for(entry)
+    view = gov.ledger.view()
+    version = question.version or candidate_of_run(view, entry.id, question.source)
+    evidence = _required_evidence(gov, view, entry, pack, version)
+    _refuse_open_high_findings(view, entry.id, version)
+    put_pack_on_record(gov, pack)
+    source = question.source
+    request = ApprovalRequest(
+        model=entry.id,
+        version=version,
+        target=question.target,
+        policy=pack.digest,
+        evidence=evidence,
+        dag_id=source.dag_id,
+        run_id=source.run_id,
+        task_id=source.task_id,
+        map_index=source.map_index,
+    )
+    people = _people(view, entry, version, question.requester)
+    receipt = gov.ledger.append(
+        EntryDraft(
+            kind="approval.requested",
+            model=entry.id,
+            version=version,
+            body={
+                "request": request.as_json(),
+                "request_sha256": str(request.digest),
+                "policy_sha256": str(pack.digest),
+                "target": request.target,
+                "evidence": [[kind, str(digest)] for kind, digest in evidence],
+            },
+            identity=(str(request.digest),),
+            people=people,
+            source=source,
+        )
+    )
+    gov.ledger.seal(receipt)
+    return request
+
+
+def candidate_of_run(view: LedgerView, model: str, source: Source) -> Digest:
+    """Return the version that a run registered as its candidate.
+
+    Raises:
+        RequestRefusedError: The run registered none; a retry does not help.
+    """
+    registered = [
+        entry
+        for entry in view.select("model.registered", model=model)
+        if (entry.source.dag_id, entry.source.run_id) == (source.dag_id, source.run_id)
+        and entry.body["variant"] == "candidate"
+    ]
+    if not registered or registered[-1].version is None:
+        raise RequestRefusedError(
+            f"Run {source.run_id!r} of DAG {source.dag_id!r} registered no candidate of model {model!r}.",
+            remedy="Train the model in the same run (TrainModelOperator) or name the version.",
+        )
+    return registered[-1].version
+
+
+def put_pack_on_record(gov: Governance, pack: PolicyPack) -> None:
+    """Keep the pack's bytes as evidence and note its first use."""
+    gov.evidence.put(pack.source)
+    gov.ledger.append(
+        EntryDraft(
+            kind="policy.changed",
+            model="",
+            version=None,
+            body={"policy_sha256": str(pack.digest), "pack": pack.id},
+            identity=(str(pack.digest),),
+        )
+    )
+
+
+def _required_evidence(
+    gov: Governance, view: LedgerView, entry: InventoryEntry, pack: PolicyPack, version: Digest
+) -> tuple[tuple[str, Digest], ...]:
+    latest = {
+        kind: _latest(view.select(kind, model=entry.id, version=version))
+        for kind in ("model.registered", "model.trained", "model.validated")
+    }
+    needed = ("model.registered", *(kind for kind in pack.required_evidence if kind in latest))
+    missing = [kind for kind in needed if latest[kind] is None]
+    if missing:
+        raise RequestRefusedError(
+            f"Version {version} of model {entry.id!r} lacks evidence that policy pack {pack.id!r} demands: "
+            f"{', '.join(missing)}.",
+            remedy="Run the steps that produce it before the gate.",
+        )
+    found = [
+        (kind, Digest.parse(item.body["evidence_sha256"]))
+        for kind, item in latest.items()
+        if item is not None and "evidence_sha256" in item.body
+    ]
+    _refuse_other_plan(latest["model.validated"], entry, pack)
+    if "data.validated" in pack.required_evidence and latest["model.trained"]:
+        found += _data_evidence(view, latest["model.trained"])
+    for _, digest in found:
+        gov.evidence.get(digest)
+    return tuple(sorted(set(found)))
+
+
+def _latest(entries: list[SealedEntry]) -> SealedEntry | None:
+    return entries[-1] if entries else None
+
+
+def _refuse_other_plan(
+    validated: SealedEntry | None, entry: InventoryEntry, pack: PolicyPack
+) -> None:
+    if validated and validated.body["policy_sha256"] != str(pack.digest):
+        raise RequestRefusedError(
+            f"Model {entry.id!r} was validated under policy {validated.body['policy_sha256']}, but the pack in "
+            f"force is {pack.digest}.",
+            remedy="Validate again: the plan is fixed before results exist, so a new pack needs a new validation.",
+        )
+
+
+def _data_evidence(view: LedgerView, trained: SealedEntry) -> list[tuple[str, Digest]]:
+    passed = {
+        item.body["sha256"]: item
+        for item in view.select("data.validated", model=trained.model)
+        if item.body["passed"]
+    }
+    inputs: list[dict[str, Any]] = trained.body["inputs"]
+    unchecked = [item["name"] for item in inputs if item["sha256"] not in passed]
+    if unchecked:
+        raise RequestRefusedError(
+            f"Model {trained.model!r} was trained on data that no passed validation covers: {', '.join(unchecked)}.",
+            remedy="Run ValidateDataOperator on the very files that go into training.",
+        )
+    return [
+        ("data.validated", Digest.parse(passed[item["sha256"]].body["evidence_sha256"]))
+        for item in inputs
+    ]
+
+
+def _refuse_open_high_findings(view: LedgerView, model: str, version: Digest) -> None:
+    high = [
+        finding
+        for finding in open_findings(view, model)
+        if finding.version == version and finding.severity is Severity.HIGH
+    ]
+    if high:
+        listed = "; ".join(f"{finding.id} ({finding.summary})" for finding in high)
+        raise RequestRefusedError(
+            f"Version {version} of model {model!r} has open High findings: {listed}.",
+            remedy="A finding is dealt with by a new version, or closed by those whom the pack names.",
+        )
+
+
+def _people(
+    view: LedgerView, entry: InventoryEntry, version: Digest, requester: Person | None
+) -> dict[str, Person]:
+    developers = [Person(name, name) for name in entry.developers]
+    for trained in view.select("model.trained", model=entry.id, version=version):
+        trainer = trained.person("developer")
+        if trainer is not None and trainer not in developers:
+            developers.append(trainer)
+    people = {f"{DEVELOPER_FIELD}{number}": person for number, person in enumerate(developers)}
+    return people | {"requester": requester} if requester else people

@@ -1,0 +1,130 @@
+"""Scoring under guard: the verified bytes of the version in use, or a refusal."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from airflow_mlgov.errors import GuardRefusedError
+from airflow_mlgov.policy.inventory import Mode
+from airflow_mlgov.records.digest import Digest
+from airflow_mlgov.service.governance import Governance
+from airflow_mlgov.service.ledger import EntryDraft
+from airflow_mlgov.service.ports import Registry, RegistryVersion
+from airflow_mlgov.service.verify_use import (
+    Clearance,
+    Use,
+    clear_scoring,
+    refusals_on_record,
+    verified_files,
+)
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInUse:
+    """A model that may be used now.
+
+    Attributes:
+        path: Private folder of the verified files; gone when the task ends.
+        version: Manifest digest of those files; None in a mode below ``enforce`` if they did not
+            verify.
+        registered: The version as the registry knows it.
+        clearance: What the use rests on; None in a mode below ``enforce`` if a check failed.
+    """
+
+    path: Path
+    version: Digest | None
+    registered: RegistryVersion
+    clearance: Clearance | None
+
+
+@contextmanager
+def model_in_use(gov: Governance, registry: Registry, use: Use, alias: str) -> Iterator[ModelInUse]:
+    """Hand out the version that an alias points to, if its approval verifies now; note its use afterwards.
+
+    In the inventory's mode ``observe`` or ``warn`` a failed check is recorded (and warned of) but
+    lets the task run.
+
+    Args:
+        gov: Governance.
+        registry: Where the version lives.
+        use: Which model, for which environment, by which task.
+        alias: Alias that names the version in use.
+
+    Raises:
+        GuardRefusedError: A check failed in mode ``enforce``, and the refusal is on record; a retry
+            does not help.
+        RegistryUnavailableError: The registry cannot be reached; a retry may help.
+        LedgerUnavailableError: The ledger cannot be read or written; a retry may help.
+    """
+    entry = gov.model(use.model)
+    with refusals_on_record(gov, use, None):
+        registered = registry.by_alias(entry.registered_name, alias)
+    with TemporaryDirectory(prefix="mlgov-score-") as private:
+        try:
+            model = _verified(gov, registry, use, registered, alias, Path(private))
+        except GuardRefusedError as refusal:
+            if entry.mode is Mode.ENFORCE:
+                raise
+            if entry.mode is Mode.WARN:
+                log.warning("Mode warn: %s", refusal.diagnostics())
+            with TemporaryDirectory(prefix="mlgov-score-") as unverified:
+                yield ModelInUse(
+                    registry.fetch(registered, Path(unverified)), None, registered, None
+                )
+            return
+        yield model
+        _record_use(gov, model)
+
+
+def _verified(
+    gov: Governance,
+    registry: Registry,
+    use: Use,
+    registered: RegistryVersion,
+    alias: str,
+    private: Path,
+) -> ModelInUse:
+    with refusals_on_record(gov, use, registered.manifest):
+        if registered.manifest is None:
+            raise GuardRefusedError(
+                "registration",
+                f"{registered.uri} was not registered by TrainModelOperator: it has no manifest digest.",
+                remedy="Train and register the model in a governed run.",
+            )
+        clearance = clear_scoring(gov, use, registered.manifest, alias)
+        path = verified_files(registry, registered, registered.manifest, private)
+    return ModelInUse(path, registered.manifest, registered, clearance)
+
+
+def _record_use(gov: Governance, model: ModelInUse) -> None:
+    if model.clearance is None:
+        return
+    use, source = model.clearance.use, model.clearance.use.source
+    task = (
+        source.dag_id,
+        source.run_id,
+        source.task_id,
+        str(source.map_index),
+        str(source.try_number),
+    )
+    draft = EntryDraft(
+        kind="model.scored",
+        model=use.model,
+        version=model.version,
+        body={
+            "request_sha256": str(model.clearance.approval.request.digest),
+            "target": use.target,
+            "registry": model.registered.registry,
+            "registry_version": model.registered.version,
+        },
+        identity=(str(model.version), use.target, *task),
+        source=source,
+    )
+    gov.ledger.seal(gov.ledger.append(draft))

@@ -1,0 +1,72 @@
+"""Builds what use cases work on from the settings."""
+
+from __future__ import annotations
+
+from airflow_mlgov.errors import ConfigurationError
+from airflow_mlgov.policy.inventory_file import read_inventory
+from airflow_mlgov.policy.pack_file import read_packs
+from airflow_mlgov.records.clock import SystemClock
+from airflow_mlgov.records.kinds import KeyRole
+from airflow_mlgov.service.governance import Governance
+from airflow_mlgov.service.ledger import Ledger
+from airflow_mlgov.service.ports import EvidenceStore, LedgerStore
+from airflow_mlgov.signers.file import open_signer
+from airflow_mlgov.wiring.settings import setting
+
+_SQLITE = "sqlite:///"
+
+
+def open_governance() -> Governance:
+    """Return the governance that the settings describe.
+
+    Raises:
+        ConfigurationError: A setting is missing or wrong; a retry does not help.
+        DocumentError: An inventory file or policy pack is malformed; a retry does not help.
+        LedgerUnavailableError: The ledger's store cannot be reached; a retry may help.
+    """
+    return Governance(
+        ledger=open_ledger(),
+        evidence=open_evidence(),
+        inventory=read_inventory(setting("inventory_path")),
+        packs=read_packs(setting("policy_path")),
+        clock=SystemClock(),
+    )
+
+
+def open_ledger() -> Ledger:
+    """Return the ledger alone, for those who need no inventory.
+
+    Raises:
+        ConfigurationError: A setting is missing or wrong; a retry does not help.
+        LedgerUnavailableError: The store cannot be reached; a retry may help.
+    """
+    keys_dir = setting("keys_dir")
+    signers = {role: open_signer(keys_dir, role) for role in KeyRole}
+    return Ledger(open_ledger_store(setting("ledger_url")), signers, SystemClock())
+
+
+def open_ledger_store(url: str) -> LedgerStore:
+    """Return the store that a ledger URL names.
+
+    Raises:
+        ConfigurationError: The URL's scheme is not known; the message never repeats the URL.
+    """
+    if url.startswith(_SQLITE):
+        from airflow_mlgov.stores.sqlite import SqliteLedgerStore
+
+        return SqliteLedgerStore(url.removeprefix(_SQLITE))
+    raise ConfigurationError(
+        f"[mlgov] ledger_url has the scheme {url.split(':', 1)[0]!r}, which this version cannot keep a ledger in.",
+        remedy="Use sqlite:////absolute/path/ledger.db.",
+    )
+
+
+def open_evidence() -> EvidenceStore:
+    """Return the store of evidence documents.
+
+    Raises:
+        ConfigurationError: The setting is missing; a retry does not help.
+    """
+    from airflow_mlgov.stores.evidence import ObjectEvidenceStore
+
+    return ObjectEvidenceStore(setting("evidence_url"))

@@ -1,0 +1,54 @@
+"""The ``[mlgov]`` section of Airflow's configuration, read when it is needed and never at import."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from airflow_mlgov.errors import ConfigurationError
+
+SECTION = "mlgov"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Where the rules stand and where the records go.
+
+    Attributes:
+        ledger_url: Store of the ledger; may hold a password, so it is never printed.
+        evidence_url: Folder or bucket for evidence documents.
+        inventory_path: Folder of inventory files.
+        policy_path: Folder of policy packs.
+        keys_dir: Folder of keys.
+    """
+
+    ledger_url: str
+    evidence_url: str
+    inventory_path: str
+    policy_path: str
+    keys_dir: str
+
+
+def settings() -> Settings:
+    """Return the settings, each from Airflow's own sources (file, environment, ``_cmd``, ``_secret``).
+
+    Raises:
+        ConfigurationError: One is missing; a retry does not help.
+    """
+    return Settings(**{name: setting(name) for name in Settings.__slots__})
+
+
+def setting(name: str) -> str:
+    """Return one setting.
+
+    Raises:
+        ConfigurationError: It is missing or empty; a retry does not help.
+    """
+    from airflow.sdk.configuration import conf
+
+    value = conf.get(SECTION, name, fallback=None)
+    if not value or not value.strip():
+        raise ConfigurationError(
+            f"Setting [{SECTION}] {name} is missing.",
+            remedy=f"Set it in airflow.cfg or as AIRFLOW__{SECTION.upper()}__{name.upper()}.",
+        )
+    return str(value).strip()
