@@ -1,0 +1,159 @@
+"""Policy documents: YAML files held against the JSON Schemas that this package publishes.
+
+`load_yaml` raises the first problem of a file; `inspect_yaml` lists them all.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, cast
+
+from airflow_mlgov.errors import DocumentError
+from airflow_mlgov.policy.schema import explain
+from airflow_mlgov.policy.yaml_nodes import MAX_BYTES, Node, compose
+
+INVENTORY_SCHEMA = "inventory-1"
+PACK_SCHEMA = "policy-pack-1"
+_ENDINGS = (".yaml", ".yml")
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """What a file says, and where it says it.
+
+    Attributes:
+        file: The file as the user named it.
+        source: Its bytes.
+        root: Its values with their lines.
+    """
+
+    file: str
+    source: bytes
+    root: Node
+
+    @property
+    def value(self) -> dict[str, Any]:
+        """The document as plain JSON values; a mapping once it was held against a schema."""
+        return cast("dict[str, Any]", self.root.value)
+
+    def line_of(self, path: Sequence[str | int]) -> int:
+        """Return the line of a key or item, or of the deepest part of the path that stands here."""
+        line, node = self.root.line, self.root
+        for step in path:
+            if step not in node.members:
+                break
+            line, node = node.members[step]
+        return line
+
+    def error(self, problem: str, *path: str | int, remedy: str) -> DocumentError:
+        """Return an error about a part of this document."""
+        dotted = ".".join(str(step) for step in path)
+        return DocumentError(
+            problem, file=self.file, line=self.line_of(path), path=dotted, remedy=remedy
+        )
+
+
+@cache
+def schema(name: str) -> dict[str, Any]:
+    """Return a schema of this package by name (``inventory-1``, ``policy-pack-1``)."""
+    text = (files("airflow_mlgov.policy") / "schemas" / f"{name}.schema.json").read_text("utf-8")
+    loaded: dict[str, Any] = json.loads(text)
+    return loaded
+
+
+def read_bytes(file: str | Path) -> bytes:
+    """Return a file's bytes, at most one more than `MAX_BYTES`.
+
+    Raises:
+        DocumentError: Missing or unreadable; a retry does not help.
+    """
+    try:
+        with Path(file).open("rb") as stream:
+            return stream.read(MAX_BYTES + 1)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise DocumentError(
+            f"cannot be read ({reason}).",
+            file=str(file),
+            remedy="Check the path and its permissions.",
+        ) from error
+
+
+def parse_yaml(source: bytes, file: str) -> Document:
+    """Return a document that is YAML, whatever it says.
+
+    Raises:
+        DocumentError: Not one bounded YAML document in UTF-8; a retry does not help.
+    """
+    return Document(file, source, compose(source, file))
+
+
+def inspect_yaml(document: Document, schema_name: str) -> list[DocumentError]:
+    """Return everything in which a document departs from a schema, in the order of its lines."""
+    problems = [
+        document.error(found.problem, *found.path, remedy=found.remedy)
+        for found in explain(document.value, schema(schema_name))
+    ]
+    return sorted(problems, key=lambda problem: problem.line)
+
+
+def load_yaml(file: str | Path, schema_name: str) -> Document:
+    """Read a YAML file and hold it against a schema of this package.
+
+    Args:
+        file: The file.
+        schema_name: ``inventory-1`` or ``policy-pack-1``.
+
+    Raises:
+        DocumentError: The first thing that is wrong with it; a retry does not help.
+    """
+    return check_yaml(parse_yaml(read_bytes(file), str(file)), schema_name)
+
+
+def check_yaml(document: Document, schema_name: str) -> Document:
+    """Return the document if it keeps to a schema.
+
+    Raises:
+        DocumentError: The first thing that is wrong with it; a retry does not help.
+    """
+    problems = inspect_yaml(document, schema_name)
+    if problems:
+        raise problems[0]
+    return document
+
+
+def yaml_files(path: str | Path) -> list[Path]:
+    """Return the YAML files of a folder in the order of their names, or the one file that is named.
+
+    Sub-folders and hidden files are left alone: a mounted Kubernetes ConfigMap keeps copies in
+    hidden folders.
+
+    Raises:
+        DocumentError: There is no such file or folder; a retry does not help.
+    """
+    place = Path(path)
+    try:
+        if place.is_dir():
+            return sorted(
+                file
+                for file in place.iterdir()
+                if file.suffix in _ENDINGS and not file.name.startswith(".") and file.is_file()
+            )
+    except OSError as error:
+        raise DocumentError(
+            f"the folder cannot be read ({error.strerror}).",
+            file=str(path),
+            remedy="Check its permissions.",
+        ) from error
+    if not place.exists():
+        raise DocumentError(
+            "there is no such file or folder.",
+            file=str(path),
+            remedy="Check the path, or write a skeleton with `airflow mlgov init`.",
+        )
+    return [place]

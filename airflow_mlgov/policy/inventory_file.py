@@ -1,0 +1,100 @@
+"""Inventory entries from YAML files, one model a file."""
+
+from __future__ import annotations
+
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from airflow_mlgov.errors import DocumentError
+from airflow_mlgov.policy.documents import (
+    INVENTORY_SCHEMA,
+    Document,
+    inspect_yaml,
+    parse_yaml,
+    read_bytes,
+    yaml_files,
+)
+from airflow_mlgov.policy.inventory import InventoryEntry, Mode, Regime
+
+
+def read_inventory(path: str | Path) -> dict[str, InventoryEntry]:
+    """Read every inventory entry of a folder, or the one in a file, by model id.
+
+    Args:
+        path: Folder of ``*.yaml`` and ``*.yml`` files, or one file.
+
+    Raises:
+        DocumentError: The first thing that is wrong with one of them; a retry does not help.
+    """
+    entries: dict[str, InventoryEntry] = {}
+    for file in yaml_files(path):
+        entry = parse_entry(read_bytes(file), str(file))
+        clash = clash_with(entry, entries)
+        if clash:
+            raise clash
+        entries[entry.id] = entry
+    return entries
+
+
+def parse_entry(source: bytes, file: str) -> InventoryEntry:
+    """Return the inventory entry that a file's bytes state.
+
+    Raises:
+        DocumentError: The first thing that is wrong with it; a retry does not help.
+    """
+    entry, problems = inspect_entry(source, file)
+    if entry is None:
+        raise problems[0]
+    return entry
+
+
+def inspect_entry(source: bytes, file: str) -> tuple[InventoryEntry | None, list[DocumentError]]:
+    """Return the entry, or None and everything that is wrong with it, in the order of its lines."""
+    try:
+        document = parse_yaml(source, file)
+    except DocumentError as error:
+        return None, [error]
+    problems = inspect_yaml(document, INVENTORY_SCHEMA) or _people_problems(document)
+    return (None, problems) if problems else (_entry(document), [])
+
+
+def clash_with(entry: InventoryEntry, entries: dict[str, InventoryEntry]) -> DocumentError | None:
+    """Return the error if an entry's id or registered name is another file's already."""
+    for other in entries.values():
+        if entry.id == other.id:
+            problem = f"the model {entry.id!r} stands in {other.file} too."
+            return DocumentError(
+                problem, file=entry.file, path="id", remedy="Give each model its own id."
+            )
+        if entry.registered_name == other.registered_name:
+            name = entry.registered_name
+            problem = f"the registered name {name!r} is that of {other.id!r} ({other.file}) too."
+            remedy = "Register each model under its own name: they would move each other's alias."
+            return DocumentError(problem, file=entry.file, path="registered_name", remedy=remedy)
+    return None
+
+
+def _people_problems(document: Document) -> list[DocumentError]:
+    problems = []
+    for key in ("developers", "validators"):
+        names = [user.casefold() for user in document.value[key]]
+        for index, name in enumerate(names):
+            if name in names[:index]:
+                problem, remedy = f"{name!r} is listed twice.", "List each person once."
+                problems.append(document.error(problem, key, index, remedy=remedy))
+    return problems
+
+
+def _entry(document: Document) -> InventoryEntry:
+    said: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value
+        for key, value in document.value.items()
+        if key != "version"
+    }
+    said["mode"] = Mode(said["mode"])
+    said["regimes"] = tuple(
+        Regime(r["name"], r["applies"], date.fromisoformat(r["decided_on"]), r["reason"])
+        for r in said["regimes"]
+    )
+    return InventoryEntry(**said, file=document.file)

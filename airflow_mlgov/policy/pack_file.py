@@ -1,0 +1,184 @@
+"""Policy packs from YAML files, and what the schema cannot say about them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from airflow_mlgov.errors import DocumentError
+from airflow_mlgov.policy.documents import (
+    PACK_SCHEMA,
+    Document,
+    inspect_yaml,
+    parse_yaml,
+    read_bytes,
+    yaml_files,
+)
+from airflow_mlgov.policy.pack import PlannedTest, PolicyPack, Seat, Segregation
+from airflow_mlgov.policy.plan_tests import KNOWN_TESTS
+from airflow_mlgov.policy.schema import suggestion
+from airflow_mlgov.policy.seating import unseated
+from airflow_mlgov.policy.tiers import STANDARD_TIERS, TierRule
+from airflow_mlgov.records.digest import Digest
+from airflow_mlgov.records.governance import Assurance, Severity
+
+
+def read_packs(path: str | Path) -> dict[str, PolicyPack]:
+    """Read every policy pack of a folder, or the one in a file, by id.
+
+    Args:
+        path: Folder of ``*.yaml`` and ``*.yml`` files, or one file.
+
+    Raises:
+        DocumentError: The first thing that is wrong with one of them; a retry does not help.
+    """
+    packs: dict[str, PolicyPack] = {}
+    for file in yaml_files(path):
+        pack = parse_pack(read_bytes(file), str(file))
+        if pack.id in packs:
+            raise same_pack(pack, packs[pack.id])
+        packs[pack.id] = pack
+    return packs
+
+
+def same_pack(pack: PolicyPack, other: PolicyPack) -> DocumentError:
+    """Return the error for two files that state one id."""
+    return DocumentError(
+        f"the pack {pack.id!r} stands in {other.file} too.",
+        file=pack.file,
+        path="id",
+        remedy="Keep one: earlier versions of a pack live in the evidence store, not here.",
+    )
+
+
+def parse_pack(source: bytes, file: str) -> PolicyPack:
+    """Return the policy pack that a file's bytes state.
+
+    Args:
+        source: The bytes, at most 1 MiB; their SHA-256 is the pack's identity.
+        file: Name for errors.
+
+    Raises:
+        DocumentError: The first thing that is wrong with it; a retry does not help.
+    """
+    pack, problems = inspect_pack(source, file)
+    if pack is None:
+        raise problems[0]
+    return pack
+
+
+def inspect_pack(source: bytes, file: str) -> tuple[PolicyPack | None, list[DocumentError]]:
+    """Return the pack, or None and everything that is wrong with it, in the order of its lines."""
+    try:
+        document = parse_yaml(source, file)
+    except DocumentError as error:
+        return None, [error]
+    problems = inspect_yaml(document, PACK_SCHEMA)
+    if problems:
+        return None, problems
+    pack = _pack(document)
+    problems = [
+        *_seat_problems(document, pack),
+        *_plan_problems(document, pack),
+        *_tier_problems(document, pack),
+    ]
+    return (None, sorted(problems, key=lambda problem: problem.line)) if problems else (pack, [])
+
+
+def _pack(document: Document) -> PolicyPack:
+    said = document.value
+    tiers = said.get("tiers")
+    return PolicyPack(
+        id=said["id"],
+        title=said["title"],
+        digest=Digest.of(document.source),
+        source=document.source,
+        file=document.file,
+        least_assurance=Assurance(said["least_assurance"]),
+        seats=tuple(Seat(s["role"], s["count"], tuple(s["users"])) for s in said["seats"]),
+        segregation=Segregation(**said["segregation"]),
+        required_evidence=tuple(said["required_evidence"]),
+        comment_min_length=said["comment_min_length"],
+        valid_days=said["valid_days"],
+        plans={name: tuple(map(_planned, lines)) for name, lines in said["plans"].items()},
+        existing_approvals=said["existing_approvals"],
+        tiers=TierRule(tiers["rule"], tiers["matrix"]) if tiers else STANDARD_TIERS,
+    )
+
+
+def _planned(line: dict[str, Any]) -> PlannedTest:
+    return PlannedTest(
+        test=line["test"],
+        thresholds=dict(line.get("thresholds", {})),
+        severity=Severity(line["severity"]),
+        due_days=line["due_days"],
+        options=dict(line.get("options", {})),
+    )
+
+
+def _seat_problems(document: Document, pack: PolicyPack) -> list[DocumentError]:
+    problems = []
+    roles: set[str] = set()
+    for index, seat in enumerate(pack.seats):
+        if seat.role in roles:
+            problem, remedy = (
+                f"the seat {seat.role!r} is listed twice.",
+                "Raise `count` on one of them instead.",
+            )
+            problems.append(document.error(problem, "seats", index, "role", remedy=remedy))
+        roles.add(seat.role)
+        problems += _user_problems(document, index, seat)
+    short = unseated(pack.seats)
+    if short and not problems:
+        problem = f"too few different people for all seats: nobody is left for {short.role!r}."
+        remedy = "One person never sits on two seats: add users, or lower a count."
+        at = pack.seats.index(short)
+        problems.append(document.error(problem, "seats", at, "users", remedy=remedy))
+    return problems
+
+
+def _user_problems(document: Document, index: int, seat: Seat) -> list[DocumentError]:
+    problems = []
+    people = Counter(user.casefold() for user in seat.users)
+    for name, times in people.items():
+        if times > 1:
+            problem = f"{name!r} is listed {times} times in the seat {seat.role!r}."
+            remedy = "List each person once; capital letters make no other person."
+            problems.append(document.error(problem, "seats", index, "users", remedy=remedy))
+    if len(people) < seat.count:
+        problem = f"the seat {seat.role!r} needs {seat.count} people and lists {len(people)}."
+        remedy = "Add users, or lower `count`."
+        problems.append(document.error(problem, "seats", index, "count", remedy=remedy))
+    return problems
+
+
+def _plan_problems(document: Document, pack: PolicyPack) -> list[DocumentError]:
+    problems = []
+    for name, lines in pack.plans.items():
+        seen: set[str] = set()
+        for index, line in enumerate(lines):
+            at = ("plans", name, index, "test")
+            if line.test not in KNOWN_TESTS:
+                meant = suggestion(line.test, list(KNOWN_TESTS))
+                known = f"Known tests: {', '.join(KNOWN_TESTS)}."
+                remedy = f"Did you mean {meant!r}? {known}" if meant else known
+                problems.append(
+                    document.error(f"there is no test {line.test!r}.", *at, remedy=remedy)
+                )
+            if line.test in seen:
+                problem = f"the test {line.test!r} stands twice in this plan."
+                problems.append(document.error(problem, *at, remedy="Keep one of them."))
+            seen.add(line.test)
+    return problems
+
+
+def _tier_problems(document: Document, pack: PolicyPack) -> list[DocumentError]:
+    return [
+        document.error(
+            f"a riskier model would be governed less closely than one of {than}.",
+            *("tiers", "matrix", materiality, complexity),
+            remedy="Tier 1 is the strictest: tiers may not rise with materiality or complexity.",
+        )
+        for materiality, complexity, than in pack.tiers.gaps()
+    ]
