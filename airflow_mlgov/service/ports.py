@@ -106,6 +106,10 @@ class LedgerStore(Protocol):
         """Return what opens the commitments of an entry, by field; empty once erased."""
         ...
 
+    def waiting(self) -> int:
+        """Return how many acknowledged entries are not in the tree yet."""
+        ...
+
 
 class EvidenceStore(Protocol):
     """Keeps documents by the digest of their bytes."""

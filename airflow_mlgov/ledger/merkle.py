@@ -1,0 +1,288 @@
+"""The Merkle tree of RFC 6962: hashes, proofs and the checks of proofs.
+
+Source:
+    RFC 6962 section 2.1; the checking algorithms are those of RFC 9162 sections 2.1.3.2 and
+    2.1.4.2.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+
+from airflow_mlgov.errors import LedgerIntegrityError
+
+HASH_BYTES = 32
+EMPTY_ROOT = hashlib.sha256(b"").digest()
+
+
+def leaf_hash(leaf: bytes) -> bytes:
+    """Return SHA-256(0x00 || leaf)."""
+    return hashlib.sha256(b"\x00" + leaf).digest()
+
+
+def node_hash(left: bytes, right: bytes) -> bytes:
+    """Return SHA-256(0x01 || left || right)."""
+    return hashlib.sha256(b"\x01" + left + right).digest()
+
+
+def append_leaf(peaks: Sequence[bytes], size: int, leaf: bytes) -> tuple[bytes, ...]:
+    """Return the peaks of a tree after one more leaf.
+
+    Args:
+        peaks: Roots of the perfect subtrees of the tree, largest first.
+        size: Leaves in the tree before.
+        leaf: Leaf hash, 32 bytes.
+
+    Raises:
+        LedgerIntegrityError: The number of peaks does not fit the size.
+    """
+    check_peaks(peaks, size)
+    grown = [*peaks, leaf]
+    while size & 1:
+        right = grown.pop()
+        grown[-1] = node_hash(grown[-1], right)
+        size >>= 1
+    return tuple(grown)
+
+
+def root_of_peaks(peaks: Sequence[bytes], size: int) -> bytes:
+    """Return the root hash of a tree from its peaks.
+
+    Raises:
+        LedgerIntegrityError: The number of peaks does not fit the size.
+    """
+    check_peaks(peaks, size)
+    if not peaks:
+        return EMPTY_ROOT
+    root = peaks[-1]
+    for peak in reversed(peaks[:-1]):
+        root = node_hash(peak, root)
+    return root
+
+
+def check_peaks(peaks: Sequence[bytes], size: int) -> None:
+    """Refuse peaks that cannot be those of a tree of this size.
+
+    Raises:
+        LedgerIntegrityError: Negative size, another number of peaks than the size has one-bits, or
+            not 32 bytes each.
+    """
+    if size < 0 or len(peaks) != size.bit_count() or any(len(peak) != HASH_BYTES for peak in peaks):
+        raise LedgerIntegrityError(
+            f"{len(peaks)} stored peaks do not belong to a tree of {size} leaves."
+        )
+
+
+class MerkleTree:
+    """A tree in memory that proves things about any of its former states.
+
+    Args:
+        leaf_hashes: In order, 32 bytes each.
+    """
+
+    def __init__(self, leaf_hashes: Iterable[bytes] = ()) -> None:
+        self._levels: list[list[bytes]] = [
+            []
+        ]  # _levels[k][i] covers leaves i * 2^k .. (i + 1) * 2^k - 1
+        for hashed in leaf_hashes:
+            self.append(hashed)
+
+    @property
+    def size(self) -> int:
+        """Leaves in the tree."""
+        return len(self._levels[0])
+
+    def append(self, hashed: bytes) -> None:
+        """Add a leaf hash at the end."""
+        if len(hashed) != HASH_BYTES:
+            raise LedgerIntegrityError(f"A leaf hash has {HASH_BYTES} bytes, not {len(hashed)}.")
+        level = 0
+        self._levels[0].append(hashed)
+        while len(self._levels[level]) % 2 == 0:
+            if level + 1 == len(self._levels):
+                self._levels.append([])
+            self._levels[level + 1].append(node_hash(*self._levels[level][-2:]))
+            level += 1
+
+    def root(self, size: int | None = None) -> bytes:
+        """Return the root hash of the first `size` leaves (default all)."""
+        size = self._known_size(size)
+        return self._range_root(0, size) if size else EMPTY_ROOT
+
+    def inclusion_proof(self, index: int, size: int | None = None) -> list[bytes]:
+        """Return PATH(index, D[size]), leaf side first.
+
+        Raises:
+            LedgerIntegrityError: The index is not below the size, or the size is beyond the tree.
+        """
+        size = self._known_size(size)
+        if not 0 <= index < size:
+            raise LedgerIntegrityError(f"There is no leaf {index} in a tree of {size} leaves.")
+        path: list[bytes] = []
+        low, high = 0, size
+        while high - low > 1:
+            middle = low + _split(high - low)
+            if index < middle:
+                path.append(self._range_root(middle, high))
+                high = middle
+            else:
+                path.append(self._range_root(low, middle))
+                low = middle
+        return path[::-1]
+
+    def consistency_proof(self, first: int, second: int | None = None) -> list[bytes]:
+        """Return PROOF(first, D[second]): that the tree of `second` leaves extends that of `first`.
+
+        Raises:
+            LedgerIntegrityError: `first` is beyond `second`, or `second` beyond the tree.
+        """
+        second = self._known_size(second)
+        if not 0 <= first <= second:
+            raise LedgerIntegrityError(f"A tree of {second} leaves cannot extend one of {first}.")
+        if first in {0, second}:
+            return []
+        proof: list[bytes] = []
+        low, high = 0, second
+        while first != high:
+            middle = low + _split(high - low)
+            if first <= middle:
+                proof.append(self._range_root(middle, high))
+                high = middle
+            else:
+                proof.append(self._range_root(low, middle))
+                low = middle
+        if low:
+            proof.append(self._range_root(low, high))
+        return proof[::-1]
+
+    def _known_size(self, size: int | None) -> int:
+        if size is None:
+            return self.size
+        if not 0 <= size <= self.size:
+            raise LedgerIntegrityError(
+                f"The tree has {self.size} leaves; nothing is known of {size}."
+            )
+        return size
+
+    def _range_root(self, low: int, high: int) -> bytes:
+        width = high - low
+        if width & (width - 1) == 0:
+            level = width.bit_length() - 1
+            return self._levels[level][low >> level]
+        middle = low + _split(width)
+        return node_hash(self._range_root(low, middle), self._range_root(middle, high))
+
+
+def verify_inclusion(
+    leaf: bytes, index: int, size: int, proof: Sequence[bytes], root: bytes
+) -> None:
+    """Check that a leaf hash stands at an index of the tree with this root.
+
+    Args:
+        leaf: Leaf hash, 32 bytes.
+        index: Position, 0 <= index < size.
+        size: Leaves in the tree.
+        proof: PATH(index, D[size]), leaf side first; exactly as many hashes as it takes.
+        root: Root hash, 32 bytes.
+
+    Raises:
+        LedgerIntegrityError: It does not; a retry does not help.
+
+    Source:
+        RFC 9162 section 2.1.3.2.
+    """
+    if not 0 <= index < size:
+        raise LedgerIntegrityError(f"There is no leaf {index} in a tree of {size} leaves.")
+    _check_hashes(leaf, root, *proof)
+    position, last, computed = index, size - 1, leaf
+    for sibling in proof:
+        if last == 0:
+            raise LedgerIntegrityError("The inclusion proof has too many hashes.")
+        if position & 1 or position == last:
+            computed = node_hash(sibling, computed)
+            position, last = _skip_right_edge(position, last)
+        else:
+            computed = node_hash(computed, sibling)
+        position, last = position >> 1, last >> 1
+    if last != 0:
+        raise LedgerIntegrityError("The inclusion proof has too few hashes.")
+    if computed != root:
+        raise LedgerIntegrityError(
+            f"Entry {index} is not in the tree of {size} entries with this root."
+        )
+
+
+def verify_consistency(
+    first: int, second: int, proof: Sequence[bytes], first_root: bytes, second_root: bytes
+) -> None:
+    """Check that the tree of `second` leaves is an extension of the tree of `first` leaves.
+
+    Args:
+        first: Leaves in the older tree, 0 <= first <= second.
+        second: Leaves in the newer tree.
+        proof: PROOF(first, D[second]); empty if `first` is 0 or equal to `second`.
+        first_root: Root hash of the older tree.
+        second_root: Root hash of the newer tree.
+
+    Raises:
+        LedgerIntegrityError: It is not: one of the two was altered; a retry does not help.
+
+    Source:
+        RFC 9162 section 2.1.4.2.
+    """
+    if not 0 <= first <= second:
+        raise LedgerIntegrityError(f"A tree of {second} leaves cannot extend one of {first}.")
+    _check_hashes(first_root, second_root, *proof)
+    if first in {0, second}:
+        expected = EMPTY_ROOT if first == 0 else second_root
+        if proof or first_root != expected or (second == 0 and second_root != EMPTY_ROOT):
+            raise LedgerIntegrityError(
+                f"The trees of {first} and {second} leaves are not consistent."
+            )
+        return
+    old, new = _roots_of_consistency(first, second, proof, first_root)
+    if (old, new) != (first_root, second_root):
+        raise LedgerIntegrityError(
+            f"The trees of {first} and {second} leaves are not consistent: one was altered."
+        )
+
+
+def _roots_of_consistency(
+    first: int, second: int, proof: Sequence[bytes], first_root: bytes
+) -> tuple[bytes, bytes]:
+    path = [first_root, *proof] if first & (first - 1) == 0 else list(proof)
+    if not path:
+        raise LedgerIntegrityError("The consistency proof has too few hashes.")
+    position, last = first - 1, second - 1
+    while position & 1:
+        position, last = position >> 1, last >> 1
+    old = new = path[0]
+    for sibling in path[1:]:
+        if last == 0:
+            raise LedgerIntegrityError("The consistency proof has too many hashes.")
+        if position & 1 or position == last:
+            old, new = node_hash(sibling, old), node_hash(sibling, new)
+            position, last = _skip_right_edge(position, last)
+        else:
+            new = node_hash(new, sibling)
+        position, last = position >> 1, last >> 1
+    if last != 0:
+        raise LedgerIntegrityError("The consistency proof has too few hashes.")
+    return old, new
+
+
+def _skip_right_edge(position: int, last: int) -> tuple[int, int]:
+    # Where the tree's right edge has no sibling, its subtree is lifted unchanged.
+    while position and not position & 1:
+        position, last = position >> 1, last >> 1
+    return position, last
+
+
+def _split(width: int) -> int:
+    return 1 << ((width - 1).bit_length() - 1)
+
+
+def _check_hashes(*hashes: bytes) -> None:
+    if any(not isinstance(hashed, bytes) or len(hashed) != HASH_BYTES for hashed in hashes):
+        raise LedgerIntegrityError(f"A hash of a proof does not have {HASH_BYTES} bytes.")

@@ -1,0 +1,251 @@
+"""Reading a ledger: everything under a signed checkpoint, believed only as far as it checks out."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, TypeAlias
+
+from airflow_mlgov.errors import LedgerIntegrityError, UnknownKeyError
+from airflow_mlgov.ledger.checkpoint import Checkpoint
+from airflow_mlgov.ledger.entry import Entry, decode_leaf
+from airflow_mlgov.ledger.merkle import append_leaf, leaf_hash, root_of_peaks
+from airflow_mlgov.ledger.trust import TrustRoot
+from airflow_mlgov.records.digest import Digest
+from airflow_mlgov.records.kinds import KINDS, KeyRole
+from airflow_mlgov.records.people import Disclosure, Person
+from airflow_mlgov.records.source import Source
+
+Disclose: TypeAlias = Callable[[str], Mapping[str, Disclosure]]
+"""Returns what opens the commitments of the entry with this key, by ``people.<field>`` and ``texts.<field>``."""
+
+
+@dataclass(frozen=True)
+class Violation:
+    """An entry that stands in the log and counts for nothing.
+
+    Attributes:
+        index: Position in the ledger.
+        reason: What is wrong with it, for people.
+        is_unknown_key: Whether all that is wrong is that nobody told the reader about its key.
+    """
+
+    index: int
+    reason: str
+    is_unknown_key: bool = False
+
+
+@dataclass(frozen=True)
+class SealedEntry:
+    """An entry under a signed checkpoint, its signature and key checked.
+
+    Attributes:
+        index: Position in the ledger; the only order there is.
+        leaf_hash: RFC 6962 hash of its exact bytes, 64 hexadecimal characters.
+        key: Idempotency key.
+        kind: A name in `airflow_mlgov.records.kinds.KINDS`.
+        model: Inventory id; empty if it is about no model.
+        version: Manifest digest; None if it is about no version.
+        at: When, by the writer's clock: a claim.
+        body: JSON values without floats.
+        source: Which task wrote it.
+        signed_by: Whose key signed it.
+        people: Commitments to people by field.
+        texts: Commitments to free texts by field.
+        disclose: Reads what opens them.
+    """
+
+    index: int
+    leaf_hash: str
+    key: str
+    kind: str
+    model: str
+    version: Digest | None
+    at: datetime
+    body: dict[str, Any]
+    source: Source
+    signed_by: KeyRole
+    people: Mapping[str, str]
+    texts: Mapping[str, str]
+    disclose: Disclose
+
+    def person(self, field: str) -> Person | None:
+        """Return a person that the entry names; None if it names none in this field or they were erased.
+
+        Raises:
+            LedgerIntegrityError: What is disclosed is not what was committed to; a retry does not
+                help.
+        """
+        value = self._opened(f"people.{field}", self.people.get(field))
+        if value is None:
+            return None
+        if not isinstance(value, dict) or value.keys() != {"id", "name"}:
+            raise LedgerIntegrityError(f"Entry {self.index}: {field} is not a person.")
+        return Person(**value)
+
+    def text(self, field: str) -> str | None:
+        """Return a free text of the entry; None if it has none in this field or it was erased.
+
+        Raises:
+            LedgerIntegrityError: What is disclosed is not what was committed to; a retry does not
+                help.
+        """
+        value = self._opened(f"texts.{field}", self.texts.get(field))
+        if value is not None and not isinstance(value, str):
+            raise LedgerIntegrityError(f"Entry {self.index}: {field} is not a text.")
+        return value
+
+    def _opened(self, field: str, commitment: str | None) -> Any:
+        if commitment is None:
+            return None
+        disclosure = self.disclose(self.key).get(field)
+        return None if disclosure is None else disclosure.check(commitment)
+
+
+def read_entry(index: int, leaf: bytes, trust: TrustRoot, disclose: Disclose) -> SealedEntry:
+    """Return the entry in a leaf after checking its form, its signature and its key's right to sign this kind.
+
+    Raises:
+        UnknownKeyError: Its key is in no list of the trust root.
+        LedgerIntegrityError: It counts for nothing, for another reason; a retry does not help.
+    """
+    entry, envelope = decode_leaf(leaf)
+    signers = trust.signers
+    if envelope.keyid not in signers:
+        raise UnknownKeyError(
+            f"It is signed by a key that is not in the trust file ({envelope.keyid})."
+        )
+    role, public_key = signers[envelope.keyid]
+    envelope.check(public_key)
+    if role not in KINDS[entry.kind].signers:
+        raise LedgerIntegrityError(f"A {role} key may not sign {entry.kind}.")
+    if entry.origin != trust.origin:
+        raise LedgerIntegrityError(f"It was written for another log, {entry.origin}.")
+    return _sealed(index, leaf, entry, role, disclose)
+
+
+def _sealed(
+    index: int, leaf: bytes, entry: Entry, role: KeyRole, disclose: Disclose
+) -> SealedEntry:
+    return SealedEntry(
+        index=index,
+        leaf_hash=leaf_hash(leaf).hex(),
+        key=entry.key,
+        kind=entry.kind,
+        model=entry.model,
+        version=entry.version,
+        at=entry.at,
+        body=entry.body,
+        source=entry.source,
+        signed_by=role,
+        people=entry.people,
+        texts=entry.texts,
+        disclose=disclose,
+    )
+
+
+class LedgerView:
+    """Everything under one signed checkpoint.
+
+    Building it re-hashes every leaf and compares the root with the checkpoint's. An entry is
+    decoded, and its signature checked, when `select` first returns it.
+
+    Args:
+        leaves: Exact leaf bytes of indices 0..size-1, in order.
+        checkpoint: From `open_checkpoint`, so that its signature was checked.
+        trust: Whose keys count.
+        disclose: Reads what opens an entry's commitments.
+
+    Raises:
+        LedgerIntegrityError: The leaves are not those that the checkpoint is over; a retry does not
+            help.
+    """
+
+    def __init__(
+        self, leaves: Iterable[bytes], checkpoint: Checkpoint, trust: TrustRoot, disclose: Disclose
+    ) -> None:
+        self.checkpoint = checkpoint
+        self._leaves = list(leaves)
+        self._trust = trust
+        self._disclose = disclose
+        self._read: dict[int, SealedEntry | Violation] = {}
+        self._claims: list[tuple[str, str, str]] | None = None
+        check_root(self._leaves, checkpoint)
+
+    def select(
+        self, *kinds: str, model: str | None = None, version: Digest | None = None
+    ) -> list[SealedEntry]:
+        """Return the entries that check out, in the ledger's order.
+
+        Args:
+            kinds: Only these kinds; all if none is given.
+            model: Only of this inventory id.
+            version: Only of this manifest digest.
+        """
+        if self._claims is None:
+            self._claims = [_claims_of(leaf) for leaf in self._leaves]
+        wanted = "" if version is None else str(version)
+        found = []
+        for index, (kind, of_model, of_version) in enumerate(self._claims):
+            if (kinds and kind not in kinds) or (model is not None and of_model != model):
+                continue
+            if version is not None and of_version != wanted:
+                continue
+            if isinstance(entry := self._entry(index), SealedEntry):
+                found.append(entry)
+        return found
+
+    @property
+    def violations(self) -> list[Violation]:
+        """Every entry that counts for nothing, and why; reading this checks all of them."""
+        entries = [self._entry(index) for index in range(len(self._leaves))]
+        return [entry for entry in entries if isinstance(entry, Violation)]
+
+    def _entry(self, index: int) -> SealedEntry | Violation:
+        if index not in self._read:
+            self._read[index] = self._first_reading(index)
+        return self._read[index]
+
+    def _first_reading(self, index: int) -> SealedEntry | Violation:
+        try:
+            return read_entry(index, self._leaves[index], self._trust, self._disclose)
+        except LedgerIntegrityError as error:
+            return Violation(index, error.problem, isinstance(error, UnknownKeyError))
+
+
+def check_root(leaves: Iterable[bytes], checkpoint: Checkpoint) -> None:
+    """Check that leaves are exactly those that a checkpoint is over.
+
+    Raises:
+        LedgerIntegrityError: They are not: something was altered, added or removed; a retry does
+            not help.
+    """
+    peaks: tuple[bytes, ...] = ()
+    size = 0
+    for leaf in leaves:
+        peaks = append_leaf(peaks, size, leaf_hash(leaf))
+        size += 1
+    if size != checkpoint.size:
+        raise LedgerIntegrityError(
+            f"The ledger holds {size} entries where its signed checkpoint says {checkpoint.size}: "
+            "entries were removed or added."
+        )
+    if root_of_peaks(peaks, size).hex() != checkpoint.root_hash:
+        raise LedgerIntegrityError(
+            f"The {size} entries do not give the root hash that was signed: an entry was altered, "
+            "replaced, moved or removed."
+        )
+
+
+def _claims_of(leaf: bytes) -> tuple[str, str, str]:
+    # A quick look, to decode only what is asked for: an entry that reads differently here and in
+    # the strict
+    # decoder is not canonical, so it counts for nothing either way.
+    try:
+        value = json.loads(base64.b64decode(json.loads(leaf)["payload"]))
+        return str(value["kind"]), str(value["model"]), str(value["version"])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return "", "", ""

@@ -1,0 +1,438 @@
+"""The ledger as the service uses it: append, wait for a signed checkpoint, read."""
+
+from __future__ import annotations
+
+import logging
+import time
+import unicodedata
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from airflow_mlgov.errors import (
+    ConfigurationError,
+    LedgerConflictError,
+    LedgerIntegrityError,
+    LedgerUnavailableError,
+)
+from airflow_mlgov.ledger.checkpoint import Checkpoint, Vkey, open_checkpoint, sign_checkpoint
+from airflow_mlgov.ledger.entry import Entry, decode_leaf, encode_leaf, entry_key
+from airflow_mlgov.ledger.merkle import append_leaf, leaf_hash, root_of_peaks
+from airflow_mlgov.ledger.trust import TrustRoot
+from airflow_mlgov.ledger.view import LedgerView, SealedEntry, read_entry
+from airflow_mlgov.records.canonical import canonical_bytes
+from airflow_mlgov.records.clock import Clock, SystemClock
+from airflow_mlgov.records.digest import Digest
+from airflow_mlgov.records.kinds import KINDS, KeyRole
+from airflow_mlgov.records.people import Disclosure, Person
+from airflow_mlgov.records.source import Source
+from airflow_mlgov.service.ports import InboxItem, LedgerStore, Sequenced, Signer, TreeHead
+
+__all__ = ["EntryDraft", "Ledger", "LedgerView", "Receipt", "SealedEntry", "SealedReceipt"]
+
+GENESIS_KEY = entry_key("airflow-mlgov", "genesis")
+"""Idempotency key of the entry that gives a log its origin; the only key that does not depend on the origin."""
+
+_POLL_S = 0.05
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class EntryDraft:
+    """What somebody wants on record.
+
+    Attributes:
+        kind: A name in `airflow_mlgov.records.kinds.KINDS`.
+        model: Inventory id; empty if it is about no model.
+        version: Manifest digest; None if it is about no version.
+        body: JSON values without floats and without personal data; digests as ``sha256:<hex>``.
+        identity: What makes it this entry and no other, without the try number: a retry finds its
+            first try.
+        people: People by field; the leaf holds salted commitments to them.
+        texts: Free texts by field; the leaf holds salted commitments to them.
+        source: Which task writes.
+    """
+
+    kind: str
+    model: str
+    version: Digest | None
+    body: dict[str, Any]
+    identity: tuple[str, ...]
+    people: Mapping[str, Person] = field(default_factory=dict)
+    texts: Mapping[str, str] = field(default_factory=dict)
+    source: Source = field(default_factory=Source)
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """An entry is durably kept, and not yet under a signed checkpoint.
+
+    Attributes:
+        key: Idempotency key.
+        leaf_hash: RFC 6962 hash of the entry's exact bytes, 64 hexadecimal characters.
+    """
+
+    key: str
+    leaf_hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class SealedReceipt:
+    """An entry is under a signed checkpoint.
+
+    Attributes:
+        key: Idempotency key.
+        index: Position in the ledger.
+        tree_size: Entries under the checkpoint.
+        root_hash: Root of their tree, 64 hexadecimal characters.
+    """
+
+    key: str
+    index: int
+    tree_size: int
+    root_hash: str
+
+
+class Ledger:
+    """One log, seen from a process that holds some of its keys.
+
+    With the log key at hand the process sequences for itself (embedded); without it, a sequencer
+    elsewhere does, and `seal` waits for it.
+
+    Args:
+        store: Where it is kept.
+        signers: Private keys that this process holds, by role.
+        clock: Where times come from.
+        trust: Public keys of roles whose private key is not here; its origin must be the ledger's.
+    """
+
+    def __init__(
+        self,
+        store: LedgerStore,
+        signers: Mapping[KeyRole, Signer],
+        clock: Clock | None = None,
+        *,
+        trust: TrustRoot | None = None,
+    ) -> None:
+        self._store = store
+        self._signers = dict(signers)
+        self._clock = clock or SystemClock()
+        self._trust = trust
+
+    @property
+    def is_embedded(self) -> bool:
+        """Whether this process holds the log key, and so sequences for itself."""
+        return KeyRole.LOG in self._signers
+
+    @property
+    def origin(self) -> str:
+        """The log's name, from its genesis entry, which the first process that holds the log key writes.
+
+        Raises:
+            LedgerUnavailableError: Nobody who holds the log key has started the ledger; a retry may
+                help.
+            LedgerIntegrityError: The genesis entry was altered.
+        """
+        kept = self._store.get(GENESIS_KEY)
+        leaf = self._begin() if kept is None else kept[0]
+        entry, _ = decode_leaf(leaf)
+        if (
+            entry.kind != "genesis"
+            or entry.key != GENESIS_KEY
+            or entry.body != {"origin": entry.origin}
+        ):
+            raise LedgerIntegrityError("The ledger's genesis entry is not one: it was altered.")
+        return entry.origin
+
+    def trust_root(self) -> TrustRoot:
+        """Return the log's name and every public key that this process knows of.
+
+        Raises:
+            ConfigurationError: No log key is known; a retry does not help.
+            LedgerIntegrityError: The trust that this process was given is of another log.
+        """
+        origin = self.origin
+        trust = self._trust
+        if trust is None:
+            if not self.is_embedded:
+                raise ConfigurationError(
+                    "This process has neither the log key nor a trust file, so it cannot check "
+                    "the ledger.",
+                    remedy="Write a trust file with `airflow mlgov ledger trust --file FILE` "
+                    "where the log key is.",
+                )
+            trust = TrustRoot(origin, (self._vkey(origin, KeyRole.LOG),))
+        if trust.origin != origin:
+            raise LedgerIntegrityError(
+                f"The ledger is {origin}; the trust file is of {trust.origin}."
+            )
+        for role in self._signers:
+            trust = trust.with_keys(role, [self._vkey(origin, role)])
+        return trust
+
+    def append(self, draft: EntryDraft, *, role: KeyRole = KeyRole.WRITER) -> Receipt:
+        """Keep an entry durably; the same draft again returns what is on record.
+
+        Two drafts are the same if they differ in nothing but the time and the try number; people
+        and texts are compared by what is disclosed of them.
+
+        Args:
+            draft: What to put on record.
+            role: Whose key signs it.
+
+        Returns:
+            A receipt: the entry is safe, and proven only once `seal` returns.
+
+        Raises:
+            LedgerConflictError: Another content is on record under this identity; a retry does not
+                help.
+            LedgerIntegrityError: The draft may not stand in the ledger, or what is on record does
+                not verify.
+            ConfigurationError: This process does not hold the key; a retry does not help.
+            LedgerUnavailableError: The store cannot be reached; a retry may help.
+        """
+        signer = self._signer(role, draft.kind)
+        draft = _normalised(draft)
+        origin = self.origin
+        key = entry_key(origin, draft.kind, *draft.identity)
+        disclosures = _disclosures_of(draft)
+        entry = Entry(
+            origin=origin,
+            kind=draft.kind,
+            key=key,
+            at=self._clock.now(),
+            model=draft.model,
+            version=draft.version,
+            body=draft.body,
+            people=_commitments(disclosures, "people."),
+            texts=_commitments(disclosures, "texts."),
+            source=draft.source,
+        )
+        leaf = encode_leaf(entry, signer.public_key, signer.sign)
+        on_record = self._store.insert(InboxItem(key, leaf), disclosures, entry.at)
+        if on_record is None:
+            return Receipt(key, leaf_hash(leaf).hex())
+        self._compare(entry, role, disclosures, on_record)
+        return Receipt(key, leaf_hash(on_record).hex())
+
+    def drain(self) -> None:
+        """Bring every acknowledged entry under a signed checkpoint, if this process holds the log key.
+
+        Raises:
+            LedgerIntegrityError: What is kept does not fit what was last signed; nothing is signed
+                over it.
+            LedgerUnavailableError: The store cannot be reached; a retry may help.
+        """
+        if self.is_embedded:
+            self._store.sequence(self._integrate)
+
+    def seal(self, receipt: Receipt, *, timeout_s: float = 30.0) -> SealedReceipt:
+        """Wait until a signed checkpoint covers an entry.
+
+        Args:
+            receipt: From `append`.
+            timeout_s: How long to wait for a sequencer elsewhere, in seconds, at least 0.
+
+        Raises:
+            LedgerUnavailableError: None did in time (is the sequencer running?); a retry may help.
+            LedgerIntegrityError: The entry is not on record any more, or the checkpoint does not
+                verify.
+        """
+        deadline = time.monotonic() + timeout_s
+        self.drain()
+        while True:
+            index = self._index_of(receipt)
+            if index is not None:
+                checkpoint = self.checkpoint()
+                if index < checkpoint.size:
+                    return SealedReceipt(receipt.key, index, checkpoint.size, checkpoint.root_hash)
+            if time.monotonic() >= deadline:
+                raise LedgerUnavailableError(
+                    f"No signed checkpoint covered the entry within {timeout_s:g} seconds.",
+                    remedy="It is kept and nothing is lost; check that the sequencer runs.",
+                )
+            time.sleep(_POLL_S)
+
+    def checkpoint(self) -> Checkpoint:
+        """Return the newest signed checkpoint, its signature checked.
+
+        Raises:
+            LedgerUnavailableError: Nothing was signed yet; a retry may help.
+            LedgerIntegrityError: It does not verify; a retry does not help.
+        """
+        head = self._store.head()
+        if not head.note:
+            raise LedgerUnavailableError(
+                "The ledger has no signed checkpoint yet.", remedy="Check that the sequencer runs."
+            )
+        return self._checked_head(head, self.trust_root())
+
+    def view(self) -> LedgerView:
+        """Return everything under the newest signed checkpoint, re-hashed from its bytes.
+
+        A process that holds the log key first brings what is acknowledged under a checkpoint, so
+        that it sees everything acknowledged so far.
+
+        Raises:
+            LedgerIntegrityError: It does not verify; a retry does not help.
+            LedgerUnavailableError: The store cannot be reached, or nothing was signed yet; a retry
+                may help.
+        """
+        trust = self.trust_root()
+        self.drain()
+        checkpoint = self.checkpoint()
+        leaves = self._store.leaves(0, checkpoint.size)
+        return LedgerView(leaves, checkpoint, trust, self._store.disclosures)
+
+    def _begin(self) -> bytes:
+        # Several processes may do this at once: the store keeps the first, and everybody takes that
+        # one.
+        if not self.is_embedded:
+            raise LedgerUnavailableError(
+                "The ledger has not been started: it has no genesis entry, and this process has "
+                "no log key.",
+                remedy="Start the sequencer, or give this process the log key.",
+            )
+        signer = self._signers[KeyRole.LOG]
+        origin = f"airflow-mlgov/{uuid.uuid4()}"
+        entry = Entry(
+            origin, "genesis", GENESIS_KEY, self._clock.now(), "", None, {"origin": origin}
+        )
+        leaf = encode_leaf(entry, signer.public_key, signer.sign)
+        return self._store.insert(InboxItem(GENESIS_KEY, leaf), {}, entry.at) or leaf
+
+    def _signer(self, role: KeyRole, kind: str) -> Signer:
+        if kind not in KINDS:
+            raise LedgerIntegrityError(
+                f"{kind!r} is not a kind of ledger entry that this code knows."
+            )
+        if role not in KINDS[kind].signers:
+            raise LedgerIntegrityError(f"A {role} key may not sign {kind}.")
+        if role not in self._signers:
+            raise ConfigurationError(
+                f"This process does not hold the {role} key, so it cannot write {kind}."
+            )
+        return self._signers[role]
+
+    def _vkey(self, origin: str, role: KeyRole) -> Vkey:
+        signer = self._signers[role]
+        return Vkey(origin if role is KeyRole.LOG else signer.name, signer.public_key)
+
+    def _index_of(self, receipt: Receipt) -> int | None:
+        kept = self._store.get(receipt.key)
+        if kept is None or leaf_hash(kept[0]).hex() != receipt.leaf_hash:
+            raise LedgerIntegrityError(
+                f"The entry with leaf hash {receipt.leaf_hash}, which the ledger acknowledged, is "
+                "not on record."
+            )
+        return kept[1]
+
+    def _checked_head(self, head: TreeHead, trust: TrustRoot) -> Checkpoint:
+        checkpoint = open_checkpoint(head.note, trust.log_keys, origin=trust.origin)
+        root = root_of_peaks(head.peaks, head.size)
+        if checkpoint.size != head.size or checkpoint.root_hash != root.hex():
+            raise LedgerIntegrityError(
+                "The stored nodes of the tree are not those of the newest signed checkpoint: the "
+                "store was altered."
+            )
+        return checkpoint
+
+    def _integrate(self, head: TreeHead, items: Sequence[InboxItem]) -> Sequenced:
+        trust = self.trust_root()
+        if head.note:
+            self._checked_head(head, trust)
+        elif head.size or head.peaks or items[0].key != GENESIS_KEY:
+            raise LedgerIntegrityError(
+                "The ledger has entries without a signed checkpoint: the store was altered."
+            )
+        hashes = tuple(leaf_hash(item.leaf) for item in items)
+        peaks, size = head.peaks, head.size
+        for hashed in hashes:
+            peaks, size = append_leaf(peaks, size, hashed), size + 1
+        signer = self._signers[KeyRole.LOG]
+        key = self._vkey(trust.origin, KeyRole.LOG)
+        note = sign_checkpoint(trust.origin, size, root_of_peaks(peaks, size), key, signer.sign)
+        grown = TreeHead(size, peaks, note)
+        self._checked_head(grown, trust)
+        return Sequenced(hashes, grown)
+
+    def _compare(
+        self, offered: Entry, role: KeyRole, disclosures: Mapping[str, Disclosure], leaf: bytes
+    ) -> None:
+        kept = read_entry(-1, leaf, self.trust_root(), self._store.disclosures)
+        if kept.key != offered.key:
+            raise LedgerIntegrityError(
+                "The store keeps an entry under another entry's key: it was altered."
+            )
+        differing = _differences(kept, offered, role) + _opened_differences(kept, disclosures)
+        if differing:
+            raise LedgerConflictError(
+                f"The ledger already holds another {offered.kind} entry with this identity "
+                f"(written {kept.at:%Y-%m-%d %H:%M:%S} UTC); it differs in {', '.join(differing)}.",
+                remedy="What is on record stays. If both are true, they need different identities.",
+            )
+
+
+def _differences(kept: SealedEntry, offered: Entry, role: KeyRole) -> list[str]:
+    pairs = {
+        "kind": (kept.kind, offered.kind),
+        "model": (kept.model, offered.model),
+        "version": (kept.version, offered.version),
+        "signer": (kept.signed_by, role),
+        "source": (replace(kept.source, try_number=0), replace(offered.source, try_number=0)),
+        "people": (set(kept.people), set(offered.people)),
+        "texts": (set(kept.texts), set(offered.texts)),
+    }
+    differing = [name for name, (left, right) in pairs.items() if left != right]
+    names = sorted(kept.body.keys() | offered.body.keys())
+    return differing + [
+        f"body.{name}" for name in names if _part(kept.body, name) != _part(offered.body, name)
+    ]
+
+
+def _part(body: Mapping[str, Any], name: str) -> bytes | None:
+    # As bytes, because in Python true equals 1 and a tuple differs from the list that it is written
+    # as.
+    return canonical_bytes(body[name]) if name in body else None
+
+
+def _opened_differences(kept: SealedEntry, offered: Mapping[str, Disclosure]) -> list[str]:
+    opened = kept.disclose(kept.key)  # what was erased cannot be compared, and counts as the same
+    commitments = {f"people.{name}": value for name, value in kept.people.items()}
+    commitments |= {f"texts.{name}": value for name, value in kept.texts.items()}
+    return [
+        name
+        for name, commitment in sorted(commitments.items())
+        if name in opened
+        and name in offered
+        and opened[name].check(commitment) != offered[name].value
+    ]
+
+
+def _disclosures_of(draft: EntryDraft) -> dict[str, Disclosure]:
+    people = {
+        f"people.{name}": Disclosure.of(value.as_json()) for name, value in draft.people.items()
+    }
+    return people | {f"texts.{name}": Disclosure.of(value) for name, value in draft.texts.items()}
+
+
+def _commitments(disclosures: Mapping[str, Disclosure], prefix: str) -> dict[str, str]:
+    return {
+        name.removeprefix(prefix): disclosure.commitment
+        for name, disclosure in disclosures.items()
+        if name.startswith(prefix)
+    }
+
+
+def _normalised(draft: EntryDraft) -> EntryDraft:
+    # What people type arrives in either normalisation form; signed text has one.
+    people = {
+        name: Person(_nfc(person.id), _nfc(person.name)) for name, person in draft.people.items()
+    }
+    texts = {name: _nfc(text) for name, text in draft.texts.items()}
+    return replace(draft, people=people, texts=texts)
+
+
+def _nfc(text: str) -> str:
+    return unicodedata.normalize("NFC", text)

@@ -1,0 +1,71 @@
+"""An advisory lock between processes and threads, fair to all that queue for it."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from airflow_mlgov.errors import LedgerUnavailableError
+
+
+@contextmanager
+def file_lock(path: Path, timeout_s: float) -> Iterator[None]:
+    """Hold the lock that a file stands for; the kernel frees it when the process dies.
+
+    Args:
+        path: The lock's file, made if it is missing, and never removed.
+        timeout_s: How long to queue for it, in seconds.
+
+    Raises:
+        LedgerUnavailableError: Another process held it all that time; a retry may help.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    if not _acquire(descriptor, timeout_s):
+        raise LedgerUnavailableError(
+            f"Another process held {path} for more than {timeout_s:g} seconds."
+        )
+    try:
+        yield
+    finally:
+        # A child forked meanwhile has the descriptor too: only unlocking, not closing, frees the
+        # lock.
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
+        os.close(descriptor)
+
+
+def _acquire(descriptor: int, timeout_s: float) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return _Queueing(descriptor).wait(timeout_s)
+    return True
+
+
+class _Queueing:
+    """A wait in the kernel's queue, which is fair where polling is not, in a thread because it has no time limit."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._mutex = threading.Lock()
+        self._arrived = threading.Event()
+        self._given_up = False
+
+    def wait(self, timeout_s: float) -> bool:
+        threading.Thread(target=self._queue, name="mlgov-ledger-lock", daemon=True).start()
+        self._arrived.wait(timeout_s)
+        with self._mutex:
+            self._given_up = not self._arrived.is_set()
+        return not self._given_up
+
+    def _queue(self) -> None:
+        fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+        with self._mutex:
+            if not self._given_up:
+                self._arrived.set()
+                return
+        fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+        os.close(self._descriptor)

@@ -1,0 +1,402 @@
+"""The ledger in one SQLite file, for one machine.
+
+WAL with ``synchronous=FULL``: what was acknowledged survives a power cut. Every writer first takes
+an advisory lock on ``<file>.lock``: with SQLite's own busy handler alone, one of sixteen writers
+waited four seconds.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Self
+
+from airflow_mlgov.errors import (
+    ConfigurationError,
+    LedgerError,
+    LedgerIntegrityError,
+    LedgerUnavailableError,
+)
+from airflow_mlgov.ledger.entry import MAX_LEAF_BYTES
+from airflow_mlgov.ledger.merkle import HASH_BYTES, leaf_hash
+from airflow_mlgov.records.canonical import canonical_bytes, parse_canonical
+from airflow_mlgov.records.clock import to_text
+from airflow_mlgov.records.people import SALT_BYTES, Disclosure
+from airflow_mlgov.service.ports import InboxItem, Sequenced, TreeHead
+from airflow_mlgov.stores.sqlite.file_lock import file_lock
+
+SCHEMA_VERSION = 1
+APPLICATION_ID = 0x6D6C6776  # "mlgv": marks the file as ours
+URL_PREFIX = "sqlite:///"
+
+_SCHEMA = f"""
+CREATE TABLE inbox (
+    n INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, leaf BLOB NOT NULL CHECK (length(leaf) <= {MAX_LEAF_BYTES}),
+    leaf_hash BLOB NOT NULL, received_at TEXT NOT NULL);
+CREATE TABLE entries (
+    seq INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, leaf BLOB NOT NULL, leaf_hash BLOB NOT NULL,
+    received_at TEXT NOT NULL);
+CREATE TABLE checkpoints (size INTEGER PRIMARY KEY, note BLOB NOT NULL, peaks BLOB NOT NULL);
+CREATE TABLE disclosures (
+    key TEXT NOT NULL, field TEXT NOT NULL, salt BLOB NOT NULL, value BLOB NOT NULL,
+    PRIMARY KEY (key, field)) WITHOUT ROWID;
+"""
+_KEPT = """
+SELECT leaf, leaf_hash, NULL AS seq FROM inbox WHERE key = :key
+UNION ALL SELECT leaf, leaf_hash, seq FROM entries WHERE key = :key
+"""
+_NEWEST = "SELECT size, note, peaks FROM checkpoints ORDER BY size DESC LIMIT 1"
+_LEAVES_AT_ONCE = 1_000
+
+_ALTERED = frozenset(
+    {
+        sqlite3.SQLITE_CORRUPT,
+        sqlite3.SQLITE_NOTADB,
+        sqlite3.SQLITE_CONSTRAINT,
+        sqlite3.SQLITE_MISMATCH,
+    }
+)
+_REASONS = {
+    sqlite3.SQLITE_FULL: "the disk is full",
+    sqlite3.SQLITE_READONLY: "the file, or the folder it is in, is read-only",
+    sqlite3.SQLITE_BUSY: "another process held its lock for too long",
+    sqlite3.SQLITE_LOCKED: "another process held its lock for too long",
+    sqlite3.SQLITE_CANTOPEN: "the file cannot be opened",
+    sqlite3.SQLITE_PERM: "permission was denied",
+    sqlite3.SQLITE_IOERR: "reading or writing failed",
+}
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """A connection, and what it belongs to: a fork or a replaced file makes it somebody else's."""
+
+    connection: sqlite3.Connection
+    pid: int
+    file: tuple[int, int]
+
+
+_INHERITED: list[sqlite3.Connection] = []
+"""Connections of a parent process: closing one here could remove the parent's write-ahead log, so none is."""
+
+
+class SqliteStore:
+    """A `LedgerStore` in one file.
+
+    Args:
+        path: Absolute path; the folder and the file are made on first use.
+        timeout_s: How long to wait for other writers, in seconds.
+        read_only: Refuse to write, and to make a file that is not there.
+
+    Raises:
+        ConfigurationError: The path is relative or ``:memory:``, which no other process would see.
+    """
+
+    def __init__(
+        self, path: Path | str, *, timeout_s: float = 30.0, read_only: bool = False
+    ) -> None:
+        self.path = Path(path)
+        if not self.path.is_absolute() or str(path).startswith(":"):
+            raise ConfigurationError(
+                f"The ledger's file {str(path)!r} is not an absolute path, so processes would not "
+                "share it.",
+                remedy="Set [mlgov] ledger_url to sqlite:////absolute/path/ledger.db (four "
+                "slashes).",
+            )
+        self._timeout_s = timeout_s
+        self._read_only = read_only
+        self._local = threading.local()
+
+    @classmethod
+    def from_url(cls, url: str, *, timeout_s: float = 30.0) -> Self:
+        """Return the store that ``sqlite:////absolute/path`` names.
+
+        Raises:
+            ConfigurationError: Another kind of URL, or not an absolute path.
+        """
+        if not url.startswith(URL_PREFIX):
+            raise ConfigurationError(
+                f"{url!r} is not a URL of a SQLite file (sqlite:////absolute/path)."
+            )
+        return cls(url.removeprefix(URL_PREFIX), timeout_s=timeout_s)
+
+    def insert(
+        self, item: InboxItem, disclosures: Mapping[str, Disclosure], at: datetime
+    ) -> bytes | None:
+        """Acknowledge an entry durably; return None, or the leaf already kept under this key (nothing is written)."""
+        with self._writing() as connection:
+            kept = connection.execute(_KEPT, {"key": item.key}).fetchone()
+            if kept is not None:
+                return _checked(kept[0], kept[1])
+            connection.execute(
+                "INSERT INTO inbox (key, leaf, leaf_hash, received_at) VALUES (?, ?, ?, ?)",
+                (item.key, item.leaf, leaf_hash(item.leaf), to_text(at)),
+            )
+            connection.executemany(
+                "INSERT INTO disclosures (key, field, salt, value) VALUES (?, ?, ?, ?)",
+                [
+                    (item.key, name, d.salt, canonical_bytes(d.value))
+                    for name, d in disclosures.items()
+                ],
+            )
+            return None
+
+    def get(self, key: str) -> tuple[bytes, int | None] | None:
+        """Return the leaf kept under a key and its index (None while it is in the inbox), or None."""
+        with self._reading() as connection:
+            kept = connection.execute(_KEPT, {"key": key}).fetchone()
+            return None if kept is None else (_checked(kept[0], kept[1]), kept[2])
+
+    def sequence(self, integrate: Callable[[TreeHead, Sequence[InboxItem]], Sequenced]) -> TreeHead:
+        """Under the one sequencing lock: hand the head and the whole inbox to `integrate`, store what it returns."""
+        if self.waiting() == 0:
+            return self.head()
+        with self._writing() as connection:
+            head = _head_of(connection)
+            rows = connection.execute(
+                "SELECT n, key, leaf, leaf_hash, received_at FROM inbox ORDER BY n"
+            ).fetchall()
+            if not rows:
+                return head  # another process was faster
+            sequenced = integrate(
+                head, [InboxItem(row[1], _checked(row[2], row[3])) for row in rows]
+            )
+            entries = zip(
+                range(head.size, sequenced.head.size), rows, sequenced.leaf_hashes, strict=True
+            )
+            connection.executemany(
+                "INSERT INTO entries (seq, key, leaf, leaf_hash, received_at) VALUES (?, ?, ?, ?, "
+                "?)",
+                [(seq, row[1], row[2], hashed, row[4]) for seq, row, hashed in entries],
+            )
+            connection.executemany("DELETE FROM inbox WHERE n = ?", [(row[0],) for row in rows])
+            connection.execute(
+                "INSERT INTO checkpoints (size, note, peaks) VALUES (?, ?, ?)",
+                (sequenced.head.size, sequenced.head.note, b"".join(sequenced.head.peaks)),
+            )
+            return sequenced.head
+
+    def head(self) -> TreeHead:
+        """Return the newest signed head."""
+        with self._reading() as connection:
+            return _head_of(connection)
+
+    def leaves(self, start: int, end: int) -> Iterator[bytes]:
+        """Yield the exact leaf bytes of indices start..end-1, in order; fewer if the store holds fewer.
+
+        Raises:
+            LedgerIntegrityError: One is missing, or its bytes are not those that were kept.
+        """
+        for first in range(start, end, _LEAVES_AT_ONCE):
+            last = min(end, first + _LEAVES_AT_ONCE)
+            with self._reading() as connection:
+                rows = connection.execute(
+                    "SELECT seq, leaf, leaf_hash FROM entries WHERE seq >= ? AND seq < ? ORDER BY "
+                    "seq",
+                    (first, last),
+                ).fetchall()
+            for expected, (seq, leaf, hashed) in enumerate(rows, first):
+                if seq != expected:
+                    raise LedgerIntegrityError(
+                        f"Entry {expected} is missing: it was removed from the store."
+                    )
+                yield _checked(leaf, hashed)
+            if len(rows) < last - first:
+                return
+
+    def disclosures(self, key: str) -> dict[str, Disclosure]:
+        """Return what opens the commitments of an entry, by field; empty once erased."""
+        with self._reading() as connection:
+            rows = connection.execute(
+                "SELECT field, salt, value FROM disclosures WHERE key = ?", (key,)
+            ).fetchall()
+        return {_text(name): _disclosure_of(salt, value) for name, salt, value in rows}
+
+    def waiting(self) -> int:
+        """Return how many acknowledged entries are not in the tree yet."""
+        with self._reading() as connection:
+            return int(connection.execute("SELECT count(*) FROM inbox").fetchone()[0])
+
+    def close(self) -> None:
+        """Close this thread's connection; the next call opens another."""
+        opened: _Opened | None = getattr(self._local, "opened", None)
+        self._local.opened = None
+        if opened is None:
+            return
+        if opened.pid != os.getpid():
+            _INHERITED.append(opened.connection)
+            return
+        with suppress(sqlite3.Error):
+            opened.connection.close()
+
+    @contextmanager
+    def _reading(self) -> Iterator[sqlite3.Connection]:
+        with self._translated():
+            yield self._connection()
+
+    @contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        if self._read_only:
+            raise LedgerUnavailableError(f"The ledger {self.path} was opened for reading only.")
+        with self._translated():
+            connection = self._connection()
+            with file_lock(self.path.with_name(self.path.name + ".lock"), self._timeout_s):
+                connection.execute("BEGIN IMMEDIATE")
+                try:
+                    yield connection
+                    connection.execute("COMMIT")
+                except BaseException:
+                    with suppress(sqlite3.Error):
+                        connection.execute("ROLLBACK")
+                    raise
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except LedgerError:
+            raise
+        except (sqlite3.Error, OSError) as error:
+            self.close()
+            raise _translation(self.path, error) from error
+
+    def _connection(self) -> sqlite3.Connection:
+        opened: _Opened | None = getattr(self._local, "opened", None)
+        if opened is not None and (opened.pid != os.getpid() or opened.file != self._file_now()):
+            self.close()
+            opened = None
+        if opened is None:
+            opened = self._open()
+            self._local.opened = opened
+        return opened.connection
+
+    def _file_now(self) -> tuple[int, int]:
+        try:
+            status = self.path.stat()
+        except FileNotFoundError as error:
+            raise LedgerIntegrityError(
+                f"The ledger's file {self.path} was removed while this process used it.",
+                remedy="Restore it from a backup and check it against a checkpoint kept elsewhere.",
+            ) from error
+        return status.st_dev, status.st_ino
+
+    def _open(self) -> _Opened:
+        if self._read_only:
+            return self._open_for_reading()
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        connection = sqlite3.connect(self.path, timeout=self._timeout_s, isolation_level=None)
+        try:
+            if _pragma(connection, "user_version") != SCHEMA_VERSION:
+                with file_lock(self.path.with_name(self.path.name + ".lock"), self._timeout_s):
+                    _create(connection, self.path)
+            _check_schema(connection, self.path)
+            connection.execute("PRAGMA synchronous = FULL")
+        except BaseException:
+            connection.close()
+            raise
+        return _Opened(connection, os.getpid(), self._file_now())
+
+    def _open_for_reading(self) -> _Opened:
+        if not self.path.is_file():
+            raise ConfigurationError(f"There is no ledger at {self.path}.")
+        # Beside a file in a folder that cannot be written, SQLite can't make the shared memory that
+        # WAL needs.
+        wal = self.path.with_name(self.path.name + "-wal")
+        mode = (
+            "mode=ro"
+            if wal.exists() or os.access(self.path.parent, os.W_OK)
+            else "mode=ro&immutable=1"
+        )
+        connection = sqlite3.connect(
+            f"{self.path.as_uri()}?{mode}", uri=True, timeout=self._timeout_s, isolation_level=None
+        )
+        try:
+            _check_schema(connection, self.path)
+        except BaseException:
+            connection.close()
+            raise
+        return _Opened(connection, os.getpid(), self._file_now())
+
+
+def _create(connection: sqlite3.Connection, path: Path) -> None:
+    if _pragma(connection, "user_version") == SCHEMA_VERSION:
+        return  # another process was faster
+    if connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+        return  # somebody's database: _check_schema says so
+    if connection.execute("PRAGMA journal_mode = WAL").fetchone()[0] != "wal":
+        raise ConfigurationError(
+            f"SQLite cannot keep a write-ahead log for {path}.",
+            remedy="Keep the ledger on a local disk.",
+        )
+    connection.executescript(
+        f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA application_id = {APPLICATION_ID}; "
+        f"PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
+    )
+
+
+def _check_schema(connection: sqlite3.Connection, path: Path) -> None:
+    if _pragma(connection, "application_id") != APPLICATION_ID:
+        raise ConfigurationError(f"{path} is a database, but not a ledger of airflow-mlgov.")
+    version = _pragma(connection, "user_version")
+    if version != SCHEMA_VERSION:
+        raise ConfigurationError(
+            f"The ledger {path} has schema version {version}; this code reads {SCHEMA_VERSION}.",
+            remedy="Use the release of airflow-mlgov that wrote it, or a newer one.",
+        )
+
+
+def _pragma(connection: sqlite3.Connection, name: str) -> int:
+    return int(connection.execute(f"PRAGMA {name}").fetchone()[0])
+
+
+def _head_of(connection: sqlite3.Connection) -> TreeHead:
+    row = connection.execute(_NEWEST).fetchone()
+    if row is None:
+        return TreeHead(0, (), b"")
+    size, note, peaks = row
+    if not isinstance(size, int) or not isinstance(note, bytes) or not isinstance(peaks, bytes):
+        raise LedgerIntegrityError(
+            "The newest checkpoint in the store is malformed: it was altered."
+        )
+    nodes = tuple(peaks[i : i + HASH_BYTES] for i in range(0, len(peaks), HASH_BYTES))
+    return TreeHead(size, nodes, note)
+
+
+def _checked(leaf: Any, hashed: Any) -> bytes:
+    # A bit that flips between acknowledging and sequencing must not be signed over.
+    if not isinstance(leaf, bytes) or leaf_hash(leaf) != hashed:
+        raise LedgerIntegrityError(
+            "An entry's stored bytes do not have their stored leaf hash: one was altered."
+        )
+    return leaf
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise LedgerIntegrityError("A disclosure's field in the store is not text: it was altered.")
+    return value
+
+
+def _disclosure_of(salt: Any, value: Any) -> Disclosure:
+    if not isinstance(salt, bytes) or len(salt) != SALT_BYTES or not isinstance(value, bytes):
+        raise LedgerIntegrityError("A disclosure in the store is malformed: it was altered.")
+    return Disclosure(salt, parse_canonical(value))
+
+
+def _translation(path: Path, error: Exception) -> LedgerError:
+    if not isinstance(error, sqlite3.Error):
+        return LedgerUnavailableError(f"The ledger {path} cannot be used: {error}.")
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
+    if code in _REASONS:
+        return LedgerUnavailableError(
+            f"The ledger {path} cannot be used: {_REASONS[code]} ({error})."
+        )
+    if code in _ALTERED or isinstance(error, sqlite3.DatabaseError):
+        return LedgerIntegrityError(f"The ledger {path} is damaged or was altered: {error}.")
+    return LedgerUnavailableError(f"The ledger {path} cannot be used: {error}.")
