@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from airflow_mlgov.errors import DocumentError
-from airflow_mlgov.policy.schema import explain
+from airflow_mlgov.policy.schema import Departure, explain
 from airflow_mlgov.policy.yaml_nodes import MAX_BYTES, Node, compose
 
 INVENTORY_SCHEMA = "inventory-1"
@@ -49,6 +49,10 @@ class Document:
                 break
             line, node = node.members[step]
         return line
+
+    def locate(self, found: Departure) -> DocumentError:
+        """Return the error about what was found in this document."""
+        return self.error(found.problem, *found.path, remedy=found.remedy)
 
     def error(self, problem: str, *path: str | int, remedy: str) -> DocumentError:
         """Return an error about a part of this document."""
@@ -95,10 +99,7 @@ def parse_yaml(source: bytes, file: str) -> Document:
 
 def inspect_yaml(document: Document, schema_name: str) -> list[DocumentError]:
     """Return everything in which a document departs from a schema, in the order of its lines."""
-    problems = [
-        document.error(found.problem, *found.path, remedy=found.remedy)
-        for found in explain(document.value, schema(schema_name))
-    ]
+    problems = [document.locate(found) for found in explain(document.value, schema(schema_name))]
     return sorted(problems, key=lambda problem: problem.line)
 
 

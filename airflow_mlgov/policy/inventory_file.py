@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from airflow_mlgov.policy.documents import (
     yaml_files,
 )
 from airflow_mlgov.policy.inventory import InventoryEntry, Mode, Regime
+from airflow_mlgov.policy.schema import Departure
 
 
 def read_inventory(path: str | Path) -> dict[str, InventoryEntry]:
@@ -29,10 +31,11 @@ def read_inventory(path: str | Path) -> dict[str, InventoryEntry]:
     """
     entries: dict[str, InventoryEntry] = {}
     for file in yaml_files(path):
-        entry = parse_entry(read_bytes(file), str(file))
-        clash = clash_with(entry, entries)
+        source = read_bytes(file)
+        entry = parse_entry(source, str(file))
+        clash = entry_clash(entry, entries)
         if clash:
-            raise clash
+            raise parse_yaml(source, entry.file).locate(clash)
         entries[entry.id] = entry
     return entries
 
@@ -59,19 +62,17 @@ def inspect_entry(source: bytes, file: str) -> tuple[InventoryEntry | None, list
     return (None, problems) if problems else (_entry(document), [])
 
 
-def clash_with(entry: InventoryEntry, entries: dict[str, InventoryEntry]) -> DocumentError | None:
-    """Return the error if an entry's id or registered name is another file's already."""
+def entry_clash(entry: InventoryEntry, entries: Mapping[str, InventoryEntry]) -> Departure | None:
+    """Return what is wrong if another file states an entry's id or registered name already."""
     for other in entries.values():
         if entry.id == other.id:
             problem = f"the model {entry.id!r} stands in {other.file} too."
-            return DocumentError(
-                problem, file=entry.file, path="id", remedy="Give each model its own id."
-            )
+            return Departure(("id",), problem, "Give each model its own id.")
         if entry.registered_name == other.registered_name:
             name = entry.registered_name
             problem = f"the registered name {name!r} is that of {other.id!r} ({other.file}) too."
             remedy = "Register each model under its own name: they would move each other's alias."
-            return DocumentError(problem, file=entry.file, path="registered_name", remedy=remedy)
+            return Departure(("registered_name",), problem, remedy)
     return None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from airflow_mlgov.policy.documents import (
 )
 from airflow_mlgov.policy.pack import PlannedTest, PolicyPack, Seat, Segregation
 from airflow_mlgov.policy.plan_tests import KNOWN_TESTS
-from airflow_mlgov.policy.schema import suggestion
+from airflow_mlgov.policy.schema import Departure, suggestion
 from airflow_mlgov.policy.seating import unseated
 from airflow_mlgov.policy.tiers import STANDARD_TIERS, TierRule
 from airflow_mlgov.records.digest import Digest
@@ -36,19 +37,21 @@ def read_packs(path: str | Path) -> dict[str, PolicyPack]:
     packs: dict[str, PolicyPack] = {}
     for file in yaml_files(path):
         pack = parse_pack(read_bytes(file), str(file))
-        if pack.id in packs:
-            raise same_pack(pack, packs[pack.id])
+        clash = pack_clash(pack, packs)
+        if clash:
+            raise parse_yaml(pack.source, pack.file).locate(clash)
         packs[pack.id] = pack
     return packs
 
 
-def same_pack(pack: PolicyPack, other: PolicyPack) -> DocumentError:
-    """Return the error for two files that state one id."""
-    return DocumentError(
-        f"the pack {pack.id!r} stands in {other.file} too.",
-        file=pack.file,
-        path="id",
-        remedy="Keep one: earlier versions of a pack live in the evidence store, not here.",
+def pack_clash(pack: PolicyPack, packs: Mapping[str, PolicyPack]) -> Departure | None:
+    """Return what is wrong if another file states a pack's id already."""
+    if pack.id not in packs:
+        return None
+    return Departure(
+        ("id",),
+        f"the pack {pack.id!r} stands in {packs[pack.id].file} too.",
+        "Keep one: earlier versions of a pack live in the evidence store, not here.",
     )
 
 

@@ -35,10 +35,10 @@ _SHOWN_CHARACTERS = 60
 
 @dataclass(frozen=True, slots=True)
 class Departure:
-    """One thing in which a value departs from a schema.
+    """One thing in which a document departs from what it may say.
 
     Attributes:
-        path: Keys and indices down to it.
+        path: Keys and indices down to the place.
         problem: What is wrong.
         remedy: What to write instead.
     """

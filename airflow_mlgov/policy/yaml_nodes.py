@@ -203,7 +203,7 @@ class _Composer:
         return self._mapping(event, depth)
 
     def _alias(self, event: yaml.AliasEvent) -> Node:
-        node = self._anchors.get(event.anchor)
+        node = self._anchors.get(str(event.anchor))
         if node is None:
             problem = f"*{event.anchor} refers to nothing above it, or to what it is part of."
             raise self._error(event, problem, "Write the value out.")
