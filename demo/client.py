@@ -1,4 +1,4 @@
-"""What a person does in Airflow's web page, done through its public REST API with that person's own token."""
+"""What a person does in Airflow's web page, done through its REST API with that person's token."""
 
 from __future__ import annotations
 
@@ -196,7 +196,7 @@ class AirflowClient:
             The state that it is in.
 
         Raises:
-            WaitError: It ended in another state, or the time is up; the message holds the log's end.
+            WaitError: It ended in another state, or the time is up; with the log's end.
         """
         wanted = frozenset(states)
         end = time.monotonic() + timeout_s
@@ -238,7 +238,7 @@ class AirflowClient:
         """Answer a form.
 
         Raises:
-            ApiError: 403 not among those asked, 409 answered already, 400 no such option, 404 no form.
+            ApiError: 403 not asked, 409 answered already, 400 no such option, 404 no form.
         """
         body = {"chosen_options": [choice], "params_input": params or {}}
         path = f"{self._task_path(dag, run, task)}/-1/hitlDetails"
@@ -274,10 +274,12 @@ class AirflowClient:
 class GateWatch:
     """Tells when a parked task may be answered.
 
-    Airflow 3.3.2 fails a task that is answered the instant it parks: the answer makes it run again, and then the
-    executor's report that the parked process has ended is taken for the end of the new one ("state mismatch").
-    No column and no endpoint shows whether the scheduler has read that report, only its log does: one line
-    "TaskInstance Finished: ... state=awaiting_input" per round. A person never notices: the window is under a second.
+    Airflow 3.3.2 fails a task that is answered too soon after it parks: the answer makes it run
+    again, and then the executor's report that the parked process has ended is taken for the end
+    of the new one ("state mismatch"). The window is as long as the worker takes to notice that
+    its process has ended: up to ``[workers] min_heartbeat_interval``, 5 s by default, so that a
+    quick person meets it too. No column and no endpoint shows whether the scheduler has read the
+    report; its log does, in one line "TaskInstance Finished: ... state=awaiting_input" a round.
 
     Attributes:
         client: Anybody who may read.
@@ -310,7 +312,7 @@ class GateWatch:
             self.client.wait_for_task(
                 dag, run, task, ["awaiting_input"], timeout_s=left, progress=progress
             )
-            # An answered form on a waiting task is the form of the round before, about to be opened again.
+            # An answered form on a waiting task is that of the round before.
             form = self.client.form(dag, run, task)
             if not form["response_received"] and self._is_reported(dag, run, task):
                 return form

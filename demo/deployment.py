@@ -1,6 +1,7 @@
-"""A real Airflow on this machine: api-server, scheduler, DAG processor and triggerer, each its own process.
+"""A real Airflow on this machine: api-server, scheduler, DAG processor and triggerer.
 
-Nothing is shared with any other Airflow: its own home, metadata database, ports and secrets.
+Each is its own process. Nothing is shared with any other Airflow: it has its own home, metadata
+database, ports and secrets.
 """
 
 from __future__ import annotations
@@ -98,7 +99,7 @@ class Deployment:
         return Path(sys.executable)
 
     def prepare(self) -> None:
-        """Wipe the folder, stop what an earlier run left behind, and write settings and passwords."""
+        """Stop what an earlier run left behind, wipe the folder, write settings and passwords."""
         if stop_referenced(self.process_file):
             self.say("Stopped what an earlier run had left running.")
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -147,6 +148,7 @@ class Deployment:
             "AIRFLOW__SCHEDULER__SCHEDULER_HEARTBEAT_SEC": "1",
             "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "15",
             "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
+            "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "1",
             "NO_COLOR": "1",
             "PYTHONUNBUFFERED": "1",
             "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -186,6 +188,7 @@ class Deployment:
         return subprocess.run(
             [str(self.python), "-m", "airflow", *arguments],
             env=self.env,
+            cwd=self.folder,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -222,6 +225,7 @@ class Deployment:
             command=[str(self.python), "-m", "airflow", *arguments],
             env=self.env,
             log_path=self.logs / f"{name}.log",
+            cwd=self.folder,
         )
         component.start()
         self.components[name] = component
@@ -253,7 +257,7 @@ class Deployment:
             return {}
 
     def restart(self, name: str, grace_s: float = 10, timeout_s: float = 120) -> None:
-        """Stop one component with all it started, start it again, and wait for its own first log line.
+        """Stop one component with all it started, start it again, wait until it reports healthy.
 
         Args:
             name: One of `COMPONENTS`.

@@ -1,7 +1,7 @@
 """Long-running processes of a deployment, with everything that they start in turn.
 
-Airflow's task supervisors put each task into a process group of its own, so a signal to the component's
-group does not reach them: descendants are collected before anything is stopped.
+Airflow's task supervisors put each task into a process group of its own, so a signal to the
+component's group does not reach them: descendants are collected before anything is stopped.
 """
 
 from __future__ import annotations
@@ -30,21 +30,24 @@ class Component:
         command: Program and arguments.
         env: Its whole environment.
         log_path: Where its output goes; a restart appends.
+        cwd: Working directory, which MLflow puts artefacts under by default.
     """
 
     name: str
     command: list[str]
     env: Mapping[str, str]
     log_path: Path
+    cwd: Path
     process: subprocess.Popen[bytes] | None = field(default=None, init=False)
 
     def start(self) -> None:
-        """Start it in a session of its own, so that an interrupt at the terminal goes to the parent only."""
+        """Start it in its own session: an interrupt at the terminal goes to the parent only."""
         self.log_path.parent.mkdir(parents=True, exist_ok=True)
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(
                 self.command,
                 env=dict(self.env),
+                cwd=self.cwd,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -204,6 +207,6 @@ def _runs(process: psutil.Process) -> bool:
 
 
 def clean_environment() -> dict[str, str]:
-    """This process's environment without what would reconfigure Airflow or MLflow behind our back."""
-    foreign = ("AIRFLOW_", "AIRFLOW__", "MLFLOW_", "OPENLINEAGE_", "PYTHONPATH", "_AIRFLOW")
+    """Return this process's environment without what would reconfigure Airflow or MLflow."""
+    foreign = ("AIRFLOW_", "MLFLOW_", "OPENLINEAGE_", "PYTHONPATH", "_AIRFLOW")
     return {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
