@@ -1,0 +1,109 @@
+"""Findings as the ledger holds them: what is wrong, and whether somebody dealt with it."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from typing import TYPE_CHECKING, TypeAlias
+
+from airflow_mlgov.errors import LedgerIntegrityError
+from airflow_mlgov.records.canonical import canonical_bytes
+from airflow_mlgov.records.clock import from_text
+from airflow_mlgov.records.digest import Digest
+from airflow_mlgov.records.governance import Finding, Severity
+
+if TYPE_CHECKING:
+    from airflow_mlgov.service.ledger import LedgerView, SealedEntry
+
+ERASED = "(erased)"
+
+_Key: TypeAlias = tuple[str, str, Digest]
+
+
+def finding_id(model: str, version: Digest, test: str, segment: str) -> str:
+    """Return the id of the finding that a test opens on a version: the same again on every re-run.
+
+    Args:
+        model: Inventory id.
+        version: Manifest digest.
+        test: Id of the test.
+        segment: Part of the data; empty for all of it.
+    """
+    identity = canonical_bytes([model, str(version), test, segment])
+    return f"F-{hashlib.sha256(identity).hexdigest()[:8]}"
+
+
+def open_findings(view: LedgerView, model: str | None = None) -> list[Finding]:
+    """Return the findings that nobody has closed, in the order in which they were opened.
+
+    Args:
+        view: What is on record.
+        model: Inventory id; None for every model.
+    """
+    return [finding for finding in all_findings(view, model) if finding.is_open]
+
+
+def all_findings(view: LedgerView, model: str | None = None) -> list[Finding]:
+    """Return every finding once, in the order in which they were first opened.
+
+    A finding that a later run opens again after it was closed is open. Opening it again while it is
+    open can make it worse (a higher severity, an earlier due date) and never better: running a test
+    once more postpones nothing.
+
+    Args:
+        view: What is on record.
+        model: Inventory id; None for every model.
+    """
+    known: dict[_Key, Finding] = {}
+    for entry in view.select("finding.opened", "finding.closed", model=model):
+        if entry.kind == "finding.opened":
+            key = (entry.body["finding"], entry.model, _version_of(entry))
+            known[key] = _merged(known.get(key), _opened(entry))
+            continue
+        for key in [key for key in known if _is_meant(entry, key)]:
+            known[key] = replace(known[key], is_open=False)
+    return list(known.values())
+
+
+def severity_rank(severity: Severity) -> int:
+    """Return 0 for low, 1 for medium, 2 for high."""
+    return (Severity.LOW, Severity.MEDIUM, Severity.HIGH).index(severity)
+
+
+def _is_meant(closing: SealedEntry, key: _Key) -> bool:
+    finding, model, version = key
+    same = (closing.body["finding"], closing.model) == (finding, model)
+    return same and closing.version in {None, version}
+
+
+def _version_of(entry: SealedEntry) -> Digest:
+    if entry.version is None:
+        raise LedgerIntegrityError(
+            f"Ledger entry {entry.index} opens a finding on no model version."
+        )
+    return entry.version
+
+
+def _opened(entry: SealedEntry) -> Finding:
+    owner = entry.person("owner")
+    try:
+        return Finding(
+            id=entry.body["finding"],
+            model=entry.model,
+            version=_version_of(entry),
+            severity=Severity(entry.body["severity"]),
+            test=entry.body["test"],
+            summary=entry.text("summary") or ERASED,
+            owner=owner.name if owner else ERASED,
+            due_at=from_text(entry.body["due_at"]),
+        )
+    except (KeyError, ValueError, TypeError) as error:
+        problem = f"Ledger entry {entry.index} is a malformed finding: {error!r}."
+        raise LedgerIntegrityError(problem) from error
+
+
+def _merged(earlier: Finding | None, again: Finding) -> Finding:
+    if earlier is None or not earlier.is_open:
+        return again
+    worse = max(earlier, again, key=lambda finding: severity_rank(finding.severity))
+    return replace(worse, due_at=min(earlier.due_at, again.due_at))
