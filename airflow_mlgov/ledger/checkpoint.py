@@ -53,7 +53,7 @@ class Vkey:
 
     @property
     def key_hash(self) -> bytes:
-        """SHA-256(name || 0x0A || 0x01 || public key), its first 4 bytes: a hint in signature lines, never proof."""
+        """First 4 bytes of SHA-256(name || 0x0A || 0x01 || public key): a hint, never proof."""
         return hashlib.sha256(self.name.encode("ascii") + b"\n" + self._typed).digest()[
             :KEY_HASH_BYTES
         ]

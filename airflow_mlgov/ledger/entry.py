@@ -103,7 +103,7 @@ class Entry:
 
 
 def entry_key(origin: str, kind: str, *identity: str) -> str:
-    """Return the idempotency key of what is identified so: SHA-256 of canonical JSON, ``sha256:<hex>``."""
+    """Return the idempotency key of what is identified so: SHA-256 of canonical JSON."""
     return str(Digest.of(canonical_bytes([origin, kind, *identity])))
 
 

@@ -71,7 +71,7 @@ class TrustRoot:
         }
 
     def with_keys(self, role: KeyRole, keys: Iterable[Vkey]) -> TrustRoot:
-        """Return this trust root with more keys in a role; those that it has already are not added again."""
+        """Return this trust root with those keys added to a role that it does not have yet."""
         name = f"{role.value}_keys"
         have = self.keys(role)
         added = tuple(key for key in keys if key not in have)

@@ -20,7 +20,7 @@ from airflow_mlgov.records.people import Disclosure, Person
 from airflow_mlgov.records.source import Source
 
 Disclose: TypeAlias = Callable[[str], Mapping[str, Disclosure]]
-"""Returns what opens the commitments of the entry with this key, by ``people.<field>`` and ``texts.<field>``."""
+"""Returns what opens an entry's commitments, by ``people.<field>`` and ``texts.<field>``."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class SealedEntry:
     disclose: Disclose
 
     def person(self, field: str) -> Person | None:
-        """Return a person that the entry names; None if it names none in this field or they were erased.
+        """Return a person that the entry names; None if it names none here or they were erased.
 
         Raises:
             LedgerIntegrityError: What is disclosed is not what was committed to; a retry does not
@@ -106,7 +106,7 @@ class SealedEntry:
 
 
 def read_entry(index: int, leaf: bytes, trust: TrustRoot, disclose: Disclose) -> SealedEntry:
-    """Return the entry in a leaf after checking its form, its signature and its key's right to sign this kind.
+    """Return the entry in a leaf, its form, signature and its key's right to sign it checked.
 
     Raises:
         UnknownKeyError: Its key is in no list of the trust root.

@@ -39,7 +39,7 @@ def canonical_bytes(value: Any) -> bytes:
 
 
 def parse_canonical(data: bytes) -> Any:
-    """Return the value that canonical bytes stand for; anything but the canonical encoding is refused.
+    """Return the value that canonical bytes stand for; any other encoding is refused.
 
     Args:
         data: UTF-8 JSON as `canonical_bytes` writes it.

@@ -54,6 +54,7 @@ KINDS = MappingProxyType(
         kind.name: kind
         for kind in (
             _kind("genesis", "log", Retention.OPERATION, "origin"),
+            _kind("append.refused", "writer attestor log", Retention.OPERATION, "key kind differs"),
             _kind("policy.changed", "writer", Retention.APPROVAL, "policy_sha256"),
             _kind(
                 "data.validated",

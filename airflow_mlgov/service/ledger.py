@@ -2,96 +2,43 @@
 
 from __future__ import annotations
 
-import logging
 import time
-import unicodedata
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import replace
 
 from airflow_mlgov.errors import (
     ConfigurationError,
     LedgerConflictError,
     LedgerIntegrityError,
     LedgerUnavailableError,
+    UnknownKeyError,
 )
 from airflow_mlgov.ledger.checkpoint import Checkpoint, Vkey, open_checkpoint, sign_checkpoint
 from airflow_mlgov.ledger.entry import Entry, decode_leaf, encode_leaf, entry_key
 from airflow_mlgov.ledger.merkle import append_leaf, leaf_hash, root_of_peaks
 from airflow_mlgov.ledger.trust import TrustRoot
+from airflow_mlgov.ledger.verify import Report, verify_ledger
 from airflow_mlgov.ledger.view import LedgerView, SealedEntry, read_entry
-from airflow_mlgov.records.canonical import canonical_bytes
 from airflow_mlgov.records.clock import Clock, SystemClock
-from airflow_mlgov.records.digest import Digest
 from airflow_mlgov.records.kinds import KINDS, KeyRole
-from airflow_mlgov.records.people import Disclosure, Person
-from airflow_mlgov.records.source import Source
+from airflow_mlgov.records.people import Disclosure
+from airflow_mlgov.service.drafts import (
+    EntryDraft,
+    Receipt,
+    SealedReceipt,
+    commitments_of,
+    differences,
+    disclosures_of,
+)
 from airflow_mlgov.service.ports import InboxItem, LedgerStore, Sequenced, Signer, TreeHead
 
 __all__ = ["EntryDraft", "Ledger", "LedgerView", "Receipt", "SealedEntry", "SealedReceipt"]
 
 GENESIS_KEY = entry_key("airflow-mlgov", "genesis")
-"""Idempotency key of the entry that gives a log its origin; the only key that does not depend on the origin."""
+"""Key of the entry that gives a log its origin; the only key that does not depend on the origin."""
 
 _POLL_S = 0.05
-_log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class EntryDraft:
-    """What somebody wants on record.
-
-    Attributes:
-        kind: A name in `airflow_mlgov.records.kinds.KINDS`.
-        model: Inventory id; empty if it is about no model.
-        version: Manifest digest; None if it is about no version.
-        body: JSON values without floats and without personal data; digests as ``sha256:<hex>``.
-        identity: What makes it this entry and no other, without the try number: a retry finds its
-            first try.
-        people: People by field; the leaf holds salted commitments to them.
-        texts: Free texts by field; the leaf holds salted commitments to them.
-        source: Which task writes.
-    """
-
-    kind: str
-    model: str
-    version: Digest | None
-    body: dict[str, Any]
-    identity: tuple[str, ...]
-    people: Mapping[str, Person] = field(default_factory=dict)
-    texts: Mapping[str, str] = field(default_factory=dict)
-    source: Source = field(default_factory=Source)
-
-
-@dataclass(frozen=True, slots=True)
-class Receipt:
-    """An entry is durably kept, and not yet under a signed checkpoint.
-
-    Attributes:
-        key: Idempotency key.
-        leaf_hash: RFC 6962 hash of the entry's exact bytes, 64 hexadecimal characters.
-    """
-
-    key: str
-    leaf_hash: str
-
-
-@dataclass(frozen=True, slots=True)
-class SealedReceipt:
-    """An entry is under a signed checkpoint.
-
-    Attributes:
-        key: Idempotency key.
-        index: Position in the ledger.
-        tree_size: Entries under the checkpoint.
-        root_hash: Root of their tree, 64 hexadecimal characters.
-    """
-
-    key: str
-    index: int
-    tree_size: int
-    root_hash: str
 
 
 class Ledger:
@@ -127,7 +74,7 @@ class Ledger:
 
     @property
     def origin(self) -> str:
-        """The log's name, from its genesis entry, which the first process that holds the log key writes.
+        """The log's name, from the genesis entry that the first holder of the log key writes.
 
         Raises:
             LedgerUnavailableError: Nobody who holds the log key has started the ledger; a retry may
@@ -193,10 +140,9 @@ class Ledger:
             LedgerUnavailableError: The store cannot be reached; a retry may help.
         """
         signer = self._signer(role, draft.kind)
-        draft = _normalised(draft)
         origin = self.origin
         key = entry_key(origin, draft.kind, *draft.identity)
-        disclosures = _disclosures_of(draft)
+        disclosures = disclosures_of(draft)
         entry = Entry(
             origin=origin,
             kind=draft.kind,
@@ -205,8 +151,8 @@ class Ledger:
             model=draft.model,
             version=draft.version,
             body=draft.body,
-            people=_commitments(disclosures, "people."),
-            texts=_commitments(disclosures, "texts."),
+            people=commitments_of(disclosures, "people"),
+            texts=commitments_of(disclosures, "texts"),
             source=draft.source,
         )
         leaf = encode_leaf(entry, signer.public_key, signer.sign)
@@ -217,7 +163,7 @@ class Ledger:
         return Receipt(key, leaf_hash(on_record).hex())
 
     def drain(self) -> None:
-        """Bring every acknowledged entry under a signed checkpoint, if this process holds the log key.
+        """Bring what is acknowledged under a signed checkpoint, if the log key is here.
 
         Raises:
             LedgerIntegrityError: What is kept does not fit what was last signed; nothing is signed
@@ -285,6 +231,34 @@ class Ledger:
         leaves = self._store.leaves(0, checkpoint.size)
         return LedgerView(leaves, checkpoint, trust, self._store.disclosures)
 
+    def verify(
+        self, trust: TrustRoot | None = None, *, earlier: Sequence[Checkpoint] = ()
+    ) -> Report:
+        """Check everything that can be checked, and report all that is wrong; nothing is written.
+
+        Args:
+            trust: Whose keys count, from a file kept elsewhere; by default what `trust_root` says.
+            earlier: Checkpoints kept elsewhere, whose signatures were checked.
+
+        Raises:
+            LedgerUnavailableError: The store cannot be reached, or nothing was signed yet.
+        """
+        head = self._store.head()
+        if not head.note and not any(self._store.leaves(0, 1)):
+            raise LedgerUnavailableError(
+                "The ledger is empty: nothing was put under a checkpoint yet."
+            )
+        trust = trust or self.trust_root()
+        report = verify_ledger(
+            self._store.leaves(0, head.size),
+            head.note,
+            trust,
+            disclose=self._store.disclosures,
+            earlier=earlier,
+        )
+        report = replace(report, waiting=self._store.waiting())
+        return report.with_problems(self._problems_of_store(head, trust))
+
     def _begin(self) -> bytes:
         # Several processes may do this at once: the store keeps the first, and everybody takes that
         # one.
@@ -338,6 +312,21 @@ class Ledger:
             )
         return checkpoint
 
+    def _problems_of_store(self, head: TreeHead, trust: TrustRoot) -> list[str]:
+        problems = []
+        try:
+            self._checked_head(head, trust)
+        except UnknownKeyError:
+            pass  # the report says so already
+        except LedgerIntegrityError as error:
+            problems.append(error.problem)
+        has_more = any(self._store.leaves(head.size, head.size + 1))
+        if has_more and self._store.head().size == head.size:
+            problems.append(
+                "The store holds entries after those that the newest checkpoint covers."
+            )
+        return problems
+
     def _integrate(self, head: TreeHead, items: Sequence[InboxItem]) -> Sequenced:
         trust = self.trust_root()
         if head.note:
@@ -361,78 +350,32 @@ class Ledger:
         self, offered: Entry, role: KeyRole, disclosures: Mapping[str, Disclosure], leaf: bytes
     ) -> None:
         kept = read_entry(-1, leaf, self.trust_root(), self._store.disclosures)
-        if kept.key != offered.key:
+        if (kept.key, kept.kind) != (offered.key, offered.kind):
             raise LedgerIntegrityError(
-                "The store keeps an entry under another entry's key: it was altered."
+                "The store keeps an entry under another's key: it was altered."
             )
-        differing = _differences(kept, offered, role) + _opened_differences(kept, disclosures)
-        if differing:
-            raise LedgerConflictError(
-                f"The ledger already holds another {offered.kind} entry with this identity "
-                f"(written {kept.at:%Y-%m-%d %H:%M:%S} UTC); it differs in {', '.join(differing)}.",
-                remedy="What is on record stays. If both are true, they need different identities.",
-            )
+        differing = differences(kept, offered, role, disclosures)
+        if not differing:
+            return
+        self._record_conflict(offered, role, differing)
+        raise LedgerConflictError(
+            f"The ledger already holds another {offered.kind} entry with this identity "
+            f"(written {kept.at:%Y-%m-%d %H:%M:%S} UTC); it differs in {', '.join(differing)}.",
+            remedy="What is on record stays. If both are true, they need different identities.",
+        )
 
-
-def _differences(kept: SealedEntry, offered: Entry, role: KeyRole) -> list[str]:
-    pairs = {
-        "kind": (kept.kind, offered.kind),
-        "model": (kept.model, offered.model),
-        "version": (kept.version, offered.version),
-        "signer": (kept.signed_by, role),
-        "source": (replace(kept.source, try_number=0), replace(offered.source, try_number=0)),
-        "people": (set(kept.people), set(offered.people)),
-        "texts": (set(kept.texts), set(offered.texts)),
-    }
-    differing = [name for name, (left, right) in pairs.items() if left != right]
-    names = sorted(kept.body.keys() | offered.body.keys())
-    return differing + [
-        f"body.{name}" for name in names if _part(kept.body, name) != _part(offered.body, name)
-    ]
-
-
-def _part(body: Mapping[str, Any], name: str) -> bytes | None:
-    # As bytes, because in Python true equals 1 and a tuple differs from the list that it is written
-    # as.
-    return canonical_bytes(body[name]) if name in body else None
-
-
-def _opened_differences(kept: SealedEntry, offered: Mapping[str, Disclosure]) -> list[str]:
-    opened = kept.disclose(kept.key)  # what was erased cannot be compared, and counts as the same
-    commitments = {f"people.{name}": value for name, value in kept.people.items()}
-    commitments |= {f"texts.{name}": value for name, value in kept.texts.items()}
-    return [
-        name
-        for name, commitment in sorted(commitments.items())
-        if name in opened
-        and name in offered
-        and opened[name].check(commitment) != offered[name].value
-    ]
-
-
-def _disclosures_of(draft: EntryDraft) -> dict[str, Disclosure]:
-    people = {
-        f"people.{name}": Disclosure.of(value.as_json()) for name, value in draft.people.items()
-    }
-    return people | {f"texts.{name}": Disclosure.of(value) for name, value in draft.texts.items()}
-
-
-def _commitments(disclosures: Mapping[str, Disclosure], prefix: str) -> dict[str, str]:
-    return {
-        name.removeprefix(prefix): disclosure.commitment
-        for name, disclosure in disclosures.items()
-        if name.startswith(prefix)
-    }
-
-
-def _normalised(draft: EntryDraft) -> EntryDraft:
-    # What people type arrives in either normalisation form; signed text has one.
-    people = {
-        name: Person(_nfc(person.id), _nfc(person.name)) for name, person in draft.people.items()
-    }
-    texts = {name: _nfc(text) for name, text in draft.texts.items()}
-    return replace(draft, people=people, texts=texts)
-
-
-def _nfc(text: str) -> str:
-    return unicodedata.normalize("NFC", text)
+    def _record_conflict(self, offered: Entry, role: KeyRole, differing: list[str]) -> None:
+        source = offered.source
+        task = (source.dag_id, source.run_id, source.task_id, str(source.map_index))
+        subject = (offered.model, str(offered.version), role.value)
+        self.append(
+            EntryDraft(
+                kind="append.refused",
+                model=offered.model,
+                version=offered.version,
+                body={"key": offered.key, "kind": offered.kind, "differs": differing},
+                identity=(offered.key, *task, *subject, *differing),
+                source=source,
+            ),
+            role=role,
+        )

@@ -42,7 +42,7 @@ class FileSigner:
 def open_signers(
     keys_dir: Path, *, passphrase: bytes | None = None, create: bool = True
 ) -> dict[KeyRole, FileSigner]:
-    """Return the signers of all roles, from ``<keys_dir>/<role>.key``; keys are made where there are none.
+    """Return the signers of all roles, from ``<keys_dir>/<role>.key``; missing keys are made.
 
     Args:
         keys_dir: Folder of the keys; made with mode 0700 if it is missing.

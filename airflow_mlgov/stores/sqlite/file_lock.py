@@ -46,7 +46,7 @@ def _acquire(descriptor: int, timeout_s: float) -> bool:
 
 
 class _Queueing:
-    """A wait in the kernel's queue, which is fair where polling is not, in a thread because it has no time limit."""
+    """A wait in the kernel's fair queue, in a thread because the kernel knows no time limit."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor

@@ -29,6 +29,7 @@ from airflow_mlgov.records.canonical import canonical_bytes, parse_canonical
 from airflow_mlgov.records.clock import to_text
 from airflow_mlgov.records.people import SALT_BYTES, Disclosure
 from airflow_mlgov.service.ports import InboxItem, Sequenced, TreeHead
+from airflow_mlgov.stores.sqlite.failures import translation
 from airflow_mlgov.stores.sqlite.file_lock import file_lock
 
 SCHEMA_VERSION = 1
@@ -37,7 +38,8 @@ URL_PREFIX = "sqlite:///"
 
 _SCHEMA = f"""
 CREATE TABLE inbox (
-    n INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, leaf BLOB NOT NULL CHECK (length(leaf) <= {MAX_LEAF_BYTES}),
+    n INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE,
+    leaf BLOB NOT NULL CHECK (length(leaf) <= {MAX_LEAF_BYTES}),
     leaf_hash BLOB NOT NULL, received_at TEXT NOT NULL);
 CREATE TABLE entries (
     seq INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, leaf BLOB NOT NULL, leaf_hash BLOB NOT NULL,
@@ -54,24 +56,6 @@ UNION ALL SELECT leaf, leaf_hash, seq FROM entries WHERE key = :key
 _NEWEST = "SELECT size, note, peaks FROM checkpoints ORDER BY size DESC LIMIT 1"
 _LEAVES_AT_ONCE = 1_000
 
-_ALTERED = frozenset(
-    {
-        sqlite3.SQLITE_CORRUPT,
-        sqlite3.SQLITE_NOTADB,
-        sqlite3.SQLITE_CONSTRAINT,
-        sqlite3.SQLITE_MISMATCH,
-    }
-)
-_REASONS = {
-    sqlite3.SQLITE_FULL: "the disk is full",
-    sqlite3.SQLITE_READONLY: "the file, or the folder it is in, is read-only",
-    sqlite3.SQLITE_BUSY: "another process held its lock for too long",
-    sqlite3.SQLITE_LOCKED: "another process held its lock for too long",
-    sqlite3.SQLITE_CANTOPEN: "the file cannot be opened",
-    sqlite3.SQLITE_PERM: "permission was denied",
-    sqlite3.SQLITE_IOERR: "reading or writing failed",
-}
-
 
 @dataclass(frozen=True)
 class _Opened:
@@ -83,7 +67,7 @@ class _Opened:
 
 
 _INHERITED: list[sqlite3.Connection] = []
-"""Connections of a parent process: closing one here could remove the parent's write-ahead log, so none is."""
+"""Connections of a parent process; closing one here could remove its write-ahead log."""
 
 
 class SqliteStore:
@@ -129,7 +113,7 @@ class SqliteStore:
     def insert(
         self, item: InboxItem, disclosures: Mapping[str, Disclosure], at: datetime
     ) -> bytes | None:
-        """Acknowledge an entry durably; return None, or the leaf already kept under this key (nothing is written)."""
+        """Acknowledge an entry durably; return None, or the leaf that stands there already."""
         with self._writing() as connection:
             kept = connection.execute(_KEPT, {"key": item.key}).fetchone()
             if kept is not None:
@@ -148,13 +132,13 @@ class SqliteStore:
             return None
 
     def get(self, key: str) -> tuple[bytes, int | None] | None:
-        """Return the leaf kept under a key and its index (None while it is in the inbox), or None."""
+        """Return the leaf kept under a key and its index (None while it waits), or None."""
         with self._reading() as connection:
             kept = connection.execute(_KEPT, {"key": key}).fetchone()
             return None if kept is None else (_checked(kept[0], kept[1]), kept[2])
 
     def sequence(self, integrate: Callable[[TreeHead, Sequence[InboxItem]], Sequenced]) -> TreeHead:
-        """Under the one sequencing lock: hand the head and the whole inbox to `integrate`, store what it returns."""
+        """Under the lock: hand head and inbox to `integrate`, store what it returns."""
         if self.waiting() == 0:
             return self.head()
         with self._writing() as connection:
@@ -188,7 +172,7 @@ class SqliteStore:
             return _head_of(connection)
 
     def leaves(self, start: int, end: int) -> Iterator[bytes]:
-        """Yield the exact leaf bytes of indices start..end-1, in order; fewer if the store holds fewer.
+        """Yield the exact leaf bytes of indices start..end-1, or as many as there are.
 
         Raises:
             LedgerIntegrityError: One is missing, or its bytes are not those that were kept.
@@ -264,7 +248,7 @@ class SqliteStore:
             raise
         except (sqlite3.Error, OSError) as error:
             self.close()
-            raise _translation(self.path, error) from error
+            raise translation(self.path, error) from error
 
     def _connection(self) -> sqlite3.Connection:
         opened: _Opened | None = getattr(self._local, "opened", None)
@@ -387,16 +371,3 @@ def _disclosure_of(salt: Any, value: Any) -> Disclosure:
     if not isinstance(salt, bytes) or len(salt) != SALT_BYTES or not isinstance(value, bytes):
         raise LedgerIntegrityError("A disclosure in the store is malformed: it was altered.")
     return Disclosure(salt, parse_canonical(value))
-
-
-def _translation(path: Path, error: Exception) -> LedgerError:
-    if not isinstance(error, sqlite3.Error):
-        return LedgerUnavailableError(f"The ledger {path} cannot be used: {error}.")
-    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
-    if code in _REASONS:
-        return LedgerUnavailableError(
-            f"The ledger {path} cannot be used: {_REASONS[code]} ({error})."
-        )
-    if code in _ALTERED or isinstance(error, sqlite3.DatabaseError):
-        return LedgerIntegrityError(f"The ledger {path} is damaged or was altered: {error}.")
-    return LedgerUnavailableError(f"The ledger {path} cannot be used: {error}.")

@@ -1,0 +1,230 @@
+"""Checking a whole ledger, and saying in plain words what was found."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from airflow_mlgov.errors import LedgerIntegrityError, UnknownKeyError
+from airflow_mlgov.ledger.checkpoint import Checkpoint, open_checkpoint
+from airflow_mlgov.ledger.merkle import EMPTY_ROOT, append_leaf, leaf_hash, root_of_peaks
+from airflow_mlgov.ledger.trust import TrustRoot
+from airflow_mlgov.ledger.view import Disclose, SealedEntry, read_entry
+
+EXIT_FINE, EXIT_ALTERED, EXIT_UNKNOWN_KEY = 0, 1, 3
+MAX_PROBLEMS = 100
+"""Problems listed at most: one deleted entry spoils all that follow."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a verification found.
+
+    Attributes:
+        origin: Which log.
+        size: Entries that were read.
+        root_hash: Root hash that they give, 64 hexadecimal characters.
+        kinds: Sound entries by kind.
+        opened: Names and texts that were disclosed and are what was committed to.
+        closed: Commitments that nothing opens (erased, or not disclosed to this reader).
+        problems: What is wrong, in words; empty if nothing is.
+        unknown_keys: What is signed by keys that the reader was not told to trust.
+        earlier: How many checkpoints kept elsewhere were found to be consistent.
+        waiting: Acknowledged entries that no checkpoint covers yet.
+    """
+
+    origin: str
+    size: int = 0
+    root_hash: str = EMPTY_ROOT.hex()
+    kinds: Mapping[str, int] = field(default_factory=dict)
+    opened: int = 0
+    closed: int = 0
+    problems: tuple[str, ...] = ()
+    unknown_keys: tuple[str, ...] = ()
+    earlier: int = 0
+    waiting: int = 0
+
+    @property
+    def is_fine(self) -> bool:
+        """Whether everything that was checked is as it should be."""
+        return not self.problems and not self.unknown_keys
+
+    @property
+    def exit_code(self) -> int:
+        """0 fine, 1 altered, 3 an unknown key and nothing worse."""
+        if self.problems:
+            return EXIT_ALTERED
+        return EXIT_UNKNOWN_KEY if self.unknown_keys else EXIT_FINE
+
+    def with_problems(self, problems: Iterable[str]) -> Report:
+        """Return this report with more problems."""
+        return replace(self, problems=(*self.problems, *problems))
+
+    def lines(self) -> list[str]:
+        """Return the report as lines for a person."""
+        verdict = "The ledger verifies." if self.is_fine else "THE LEDGER DOES NOT VERIFY."
+        return [verdict, *self._found(), *self._checked(), *_CANNOT_PROVE]
+
+    def as_json(self) -> dict[str, object]:
+        """Return the report as JSON values."""
+        return {
+            "fine": self.is_fine,
+            "origin": self.origin,
+            "entries": self.size,
+            "root_hash": self.root_hash,
+            "kinds": dict(self.kinds),
+            "opened": self.opened,
+            "closed": self.closed,
+            "waiting": self.waiting,
+            "earlier_checkpoints": self.earlier,
+            "problems": list(self.problems),
+            "unknown_keys": list(self.unknown_keys),
+        }
+
+    def _found(self) -> list[str]:
+        found = [*self.problems, *self.unknown_keys]
+        lines = [f"  ! {problem}" for problem in found[:MAX_PROBLEMS]]
+        if len(found) > MAX_PROBLEMS:
+            lines.append(f"  ! and {len(found) - MAX_PROBLEMS} more")
+        return lines
+
+    def _checked(self) -> list[str]:
+        sound = sum(self.kinds.values())
+        lines = [
+            "Checked:",
+            f"  log {self.origin}",
+            f"  {self.size} entries, re-hashed from their stored bytes: root {self.root_hash}",
+            f"  {sound} of them are well-formed and signed by a key that may sign their kind",
+            f"  {self.opened} names and texts are what was committed to; {self.closed} are closed",
+        ]
+        if self.earlier:
+            lines.append(f"  the ledger extends {self.earlier} checkpoint(s) kept elsewhere")
+        if self.waiting:
+            lines.append(f"  {self.waiting} acknowledged entries wait for the next checkpoint")
+        return lines
+
+
+_CANNOT_PROVE = (
+    "Not proven by this:",
+    "  that nothing was left out, or that what the entries claim is true",
+    "  that no entries after the last checkpoint kept elsewhere were dropped",
+    "  who holds the keys: the trust file must reach you by another way than the ledger",
+)
+
+
+def verify_ledger(
+    leaves: Iterable[bytes],
+    note: bytes,
+    trust: TrustRoot,
+    *,
+    disclose: Disclose,
+    earlier: Sequence[Checkpoint] = (),
+) -> Report:
+    """Check every entry, the tree over them and its checkpoint, in one pass and little memory.
+
+    Args:
+        leaves: Exact leaf bytes in order.
+        note: The newest signed checkpoint.
+        trust: Whose keys count, from elsewhere.
+        disclose: Reads what opens an entry's commitments.
+        earlier: Checkpoints kept elsewhere, whose signatures were checked.
+    """
+    reading = _Reading(trust, disclose, earlier)
+    try:
+        for leaf in leaves:
+            reading.add(leaf)
+    except LedgerIntegrityError as error:
+        reading.problems.append(error.problem)
+    reading.compare(note)
+    return reading.report()
+
+
+class _Reading:
+    def __init__(self, trust: TrustRoot, disclose: Disclose, earlier: Sequence[Checkpoint]) -> None:
+        self.problems: list[str] = []
+        self._unknown_keys: list[str] = []
+        self._trust = trust
+        self._disclose = disclose
+        self._earlier = earlier
+        self._roots: dict[int, str] = {0: EMPTY_ROOT.hex()}
+        self._peaks: tuple[bytes, ...] = ()
+        self._size = 0
+        self._kinds: Counter[str] = Counter()
+        self._keys: set[str] = set()
+        self._opened = self._closed = 0
+
+    def add(self, leaf: bytes) -> None:
+        index = self._size
+        self._peaks = append_leaf(self._peaks, self._size, leaf_hash(leaf))
+        self._size += 1
+        if any(checkpoint.size == self._size for checkpoint in self._earlier):
+            self._roots[self._size] = self._root()
+        try:
+            self._add_entry(read_entry(index, leaf, self._trust, self._disclose))
+        except UnknownKeyError as error:
+            self._unknown_keys.append(f"Entry {index} counts for nothing: {error.problem}")
+        except LedgerIntegrityError as error:
+            self.problems.append(f"Entry {index} counts for nothing: {error.problem}")
+
+    def compare(self, note: bytes) -> None:
+        try:
+            checkpoint = open_checkpoint(note, self._trust.log_keys, origin=self._trust.origin)
+        except UnknownKeyError as error:
+            self._unknown_keys.append(error.problem)
+            return
+        except LedgerIntegrityError as error:
+            self.problems.append(f"The newest checkpoint: {error.problem}")
+            return
+        self._compare("The signed checkpoint", checkpoint, self._size, self._root())
+        for kept in self._earlier:
+            what = "A checkpoint kept elsewhere"
+            self._compare(what, kept, min(kept.size, self._size), self._roots.get(kept.size, ""))
+
+    def report(self) -> Report:
+        return Report(
+            origin=self._trust.origin,
+            size=self._size,
+            root_hash=self._root(),
+            kinds=dict(sorted(self._kinds.items())),
+            opened=self._opened,
+            closed=self._closed,
+            problems=tuple(self.problems),
+            unknown_keys=tuple(self._unknown_keys),
+            earlier=len(self._earlier),
+        )
+
+    def _root(self) -> str:
+        return root_of_peaks(self._peaks, self._size).hex()
+
+    def _compare(self, what: str, checkpoint: Checkpoint, size: int, root_hash: str) -> None:
+        if checkpoint.origin != self._trust.origin:
+            self.problems.append(f"{what} is of another log, {checkpoint.origin}.")
+        elif checkpoint.size != size:
+            self.problems.append(
+                f"{what} says {checkpoint.size} entries, the ledger holds {size}: "
+                "entries were removed or added."
+            )
+        elif checkpoint.root_hash != root_hash:
+            self.problems.append(
+                f"{what} over {size} entries has another root hash: an entry was altered, "
+                "replaced, moved or removed."
+            )
+
+    def _add_entry(self, entry: SealedEntry) -> None:
+        if (entry.index == 0) != (entry.kind == "genesis"):
+            raise LedgerIntegrityError("The first entry, and no other, is the genesis entry.")
+        if entry.key in self._keys:
+            raise LedgerIntegrityError("It stands in the ledger twice.")
+        self._keys.add(entry.key)
+        self._kinds[entry.kind] += 1
+        for name in entry.people:
+            self._count(entry.person(name))
+        for name in entry.texts:
+            self._count(entry.text(name))
+
+    def _count(self, opened: object) -> None:
+        if opened is None:
+            self._closed += 1
+        else:
+            self._opened += 1
