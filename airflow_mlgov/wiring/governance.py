@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from airflow_mlgov.errors import ConfigurationError
 from airflow_mlgov.policy.inventory_file import read_inventory
 from airflow_mlgov.policy.pack_file import read_packs
 from airflow_mlgov.records.clock import SystemClock
-from airflow_mlgov.records.kinds import KeyRole
 from airflow_mlgov.service.governance import Governance
 from airflow_mlgov.service.ledger import Ledger
 from airflow_mlgov.service.ports import EvidenceStore, LedgerStore
-from airflow_mlgov.signers.file import open_signer
+from airflow_mlgov.signers.file import open_signers
 from airflow_mlgov.wiring.settings import setting
 
 _SQLITE = "sqlite:///"
@@ -40,9 +41,8 @@ def open_ledger() -> Ledger:
         ConfigurationError: A setting is missing or wrong; a retry does not help.
         LedgerUnavailableError: The store cannot be reached; a retry may help.
     """
-    keys_dir = setting("keys_dir")
-    signers = {role: open_signer(keys_dir, role) for role in KeyRole}
-    return Ledger(open_ledger_store(setting("ledger_url")), signers, SystemClock())
+    store = open_ledger_store(setting("ledger_url"))
+    return Ledger(store, open_signers(Path(setting("keys_dir"))), SystemClock())
 
 
 def open_ledger_store(url: str) -> LedgerStore:
@@ -52,9 +52,9 @@ def open_ledger_store(url: str) -> LedgerStore:
         ConfigurationError: The URL's scheme is not known; the message never repeats the URL.
     """
     if url.startswith(_SQLITE):
-        from airflow_mlgov.stores.sqlite import SqliteLedgerStore
+        from airflow_mlgov.stores.sqlite import SqliteStore
 
-        return SqliteLedgerStore(url.removeprefix(_SQLITE))
+        return SqliteStore.from_url(url)
     raise ConfigurationError(
         f"[mlgov] ledger_url has the scheme {url.split(':', 1)[0]!r}, which this version cannot keep a ledger in.",
         remedy="Use sqlite:////absolute/path/ledger.db.",

@@ -1,0 +1,44 @@
+"""Notes in the ledger when somebody sets the state of a gate or promotion by hand.
+
+Airflow calls these hooks in the api-server with its own database row, and in the task process with a runtime object;
+only the first is a change by hand. The hook is not told who did it. Nothing is refused here: a gate's state lets
+nobody through, because promotion counts the votes itself.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from airflow.listeners import hookimpl
+
+from airflow_mlgov.errors import MlgovError
+
+log = logging.getLogger(__name__)
+
+GOVERNED = frozenset({"ApprovalGateOperator", "PromoteModelOperator", "GovernedTaskOperator"})
+
+
+@hookimpl
+def on_task_instance_success(previous_state: Any, task_instance: Any) -> None:  # noqa: ARG001
+    """Note a success that was set by hand."""
+    _note(task_instance, "success")
+
+
+@hookimpl
+def on_task_instance_skipped(previous_state: Any, task_instance: Any) -> None:  # noqa: ARG001
+    """Note a skip that was set by hand."""
+    _note(task_instance, "skipped")
+
+
+def _note(task_instance: Any, state: str) -> None:
+    # A task process holds RuntimeTaskInstance, which has no 'operator': that is not a change by hand.
+    if getattr(task_instance, "operator", None) not in GOVERNED:
+        return
+    from airflow_mlgov.service.changes import record_manual_change
+    from airflow_mlgov.wiring import open_ledger
+
+    try:
+        record_manual_change(open_ledger(), task_instance, state)
+    except MlgovError:
+        log.exception("A state that was changed by hand could not be noted in the ledger.")

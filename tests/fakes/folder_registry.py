@@ -1,0 +1,70 @@
+"""A registry in a folder.
+
+It keeps model folders and aliases as MLflow's adapter does, and counts its calls. It cannot prove anything about
+MLflow's own API, its errors or its concurrency: `tests/integration/test_mlflow_registry.py` does.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+from airflow_mlgov.errors import VersionNotFoundError
+from airflow_mlgov.records.digest import Digest
+from airflow_mlgov.records.manifest import Manifest
+from airflow_mlgov.service.ports import RegistryVersion
+
+
+class FolderRegistry:
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.versions: list[RegistryVersion] = []
+        self.aliases: dict[tuple[str, str], str] = {}
+        self.fail_next_alias: Exception | None = None
+
+    def register(
+        self, name: str, model_dir: Path, manifest: Manifest, tags: Mapping[str, str]
+    ) -> RegistryVersion:
+        for known in self.versions:
+            if (known.name, known.manifest) == (name, manifest.digest):
+                return known
+        number = str(len(self.versions) + 1)
+        shutil.copytree(model_dir, self.folder(name, number))
+        version = RegistryVersion(
+            "folder",
+            name,
+            number,
+            manifest.digest,
+            f"folder://registry/{name}/{number}",
+            "folder://registry",
+        )
+        self.versions.append(version)
+        return version
+
+    def folder(self, name: str, version: str) -> Path:
+        return self.root / name / version / "model"
+
+    def find(self, name: str, manifest: Digest) -> RegistryVersion:
+        return self._first(name, lambda v: v.manifest == manifest, f"manifest {manifest}")
+
+    def by_alias(self, name: str, alias: str) -> RegistryVersion:
+        return self.get(name, self.aliases.get((name, alias), f"alias {alias}"))
+
+    def get(self, name: str, version: str) -> RegistryVersion:
+        return self._first(name, lambda v: v.version == version, version)
+
+    def fetch(self, version: RegistryVersion, into: Path) -> Path:
+        return Path(shutil.copytree(self.folder(version.name, version.version), into / "model"))
+
+    def set_alias(self, version: RegistryVersion, alias: str) -> None:
+        if self.fail_next_alias:
+            error, self.fail_next_alias = self.fail_next_alias, None
+            raise error
+        self.aliases[version.name, alias] = version.version
+
+    def _first(self, name, wanted, what) -> RegistryVersion:
+        for version in self.versions:
+            if version.name == name and wanted(version):
+                return version
+        raise VersionNotFoundError(f"Folder registry has no {what} of {name}.")
