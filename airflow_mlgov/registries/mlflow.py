@@ -1,0 +1,465 @@
+"""MLflow as a registry of model versions, spoken to through its client only.
+
+A version is a run with one artefact folder ``package``: ``package/model`` is the training script's
+folder, unchanged, and ``package/MLmodel`` beside it is for MLflow's own pages. Nothing is pickled
+or loaded.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
+
+from airflow_mlgov.errors import (
+    ArtefactError,
+    ConfigurationError,
+    MlgovError,
+    RegistryError,
+    RegistryUnavailableError,
+    VersionNotFoundError,
+)
+from airflow_mlgov.records.digest import Digest
+from airflow_mlgov.records.manifest import Manifest
+from airflow_mlgov.service.artefacts import check_directory, copy_directory
+from airflow_mlgov.service.ports import RegistryVersion
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities.model_registry import ModelVersion
+
+MANIFEST_TAG = "mlgov.manifest_sha256"
+NAME_TAG = "mlgov.registered_name"
+
+_PACKAGE = "package"
+_MODEL = "package/model"
+_PROBE_S = 5
+_SOURCE = re.compile(r"runs:/(?P<run>[0-9a-zA-Z_-]+)/package/?")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
+_QUIET = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DO_NOT_TRACK": "true",
+    "MLFLOW_MODEL_CATALOG_URI": "",
+}
+_PATIENCE = {
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
+}
+_MISSING = frozenset({"RESOURCE_DOES_NOT_EXIST", "NOT_FOUND"})
+_PASSING = frozenset(
+    {"TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED", "DEADLINE_EXCEEDED", "INTERNAL_ERROR"}
+)
+_DENIED = frozenset({"PERMISSION_DENIED", "UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED"})
+_ENVIRONMENT_LOCK = threading.RLock()
+
+
+class MlflowRegistry:
+    """Model versions in MLflow.
+
+    Args:
+        tracking_uri: ``http://host:port``, ``https://...`` or ``sqlite:////absolute/path.db``.
+        registry_uri: If the registry is not where runs are tracked.
+        user: For basic authentication.
+        password: For basic authentication; never in an address that is shown.
+        experiment: Where runs are kept; made if it does not exist.
+        artifact_location: Where a new experiment keeps artefacts; the server's own place if None,
+            and a folder beside the database for SQLite.
+
+    Attributes:
+        namespace: OpenLineage namespace of its datasets.
+
+    Raises:
+        ConfigurationError: The address is none of these; a retry does not help.
+    """
+
+    def __init__(
+        self,
+        tracking_uri: str,
+        *,
+        registry_uri: str | None = None,
+        user: str | None = None,
+        password: str | None = None,
+        experiment: str = "airflow-mlgov",
+        artifact_location: str | None = None,
+    ) -> None:
+        scheme = urlsplit(tracking_uri).scheme
+        if scheme not in {"http", "https", "sqlite", "postgresql", "mysql", "mssql"}:
+            raise ConfigurationError(
+                f"MLflow tracking URI with the scheme {scheme!r} is not supported.",
+                remedy="Use http://host:port of an MLflow server, or sqlite:////absolute/path.db.",
+            )
+        self.namespace = _namespace(tracking_uri)
+        self._tracking_uri = tracking_uri
+        self._registry_uri = registry_uri or tracking_uri
+        self._experiment = experiment
+        self._artifact_location = artifact_location or _beside_database(tracking_uri)
+        self._login = {"MLFLOW_TRACKING_USERNAME": user, "MLFLOW_TRACKING_PASSWORD": password}
+        self._client: MlflowClient | None = None
+
+    def register(
+        self, name: str, model_dir: Path, manifest: Manifest, tags: Mapping[str, str]
+    ) -> RegistryVersion:
+        """Store a model folder unchanged and register it, once for each manifest.
+
+        Killed at any point, the next call completes the work; a half-written upload is never
+        registered.
+
+        Raises:
+            RegistryError: MLflow refused; a retry does not help.
+            RegistryUnavailableError: It cannot be reached; a retry may help.
+        """
+        _check_name(name)
+        with self._talking() as client:
+            _ensure_model(client, name)
+            if _with_manifest(client, name, manifest.digest) is None:
+                run_id = self._stored(client, name, model_dir, manifest)
+                client.create_model_version(
+                    name,
+                    f"runs:/{run_id}/{_PACKAGE}",
+                    run_id=run_id,
+                    tags={**tags, MANIFEST_TAG: str(manifest.digest)},
+                )
+            # Of two tasks that registered it at once, both take the version with the lower number.
+            return self._found(_with_manifest(client, name, manifest.digest), name, manifest.digest)
+
+    def find(self, name: str, manifest: Digest) -> RegistryVersion:
+        """Return the version with this manifest.
+
+        Raises:
+            VersionNotFoundError: There is none; a retry does not help.
+            RegistryUnavailableError: MLflow cannot be reached; a retry may help.
+        """
+        _check_name(name)
+        with self._talking() as client:
+            return self._found(_with_manifest(client, name, manifest), name, manifest)
+
+    def by_alias(self, name: str, alias: str) -> RegistryVersion:
+        """Return the version that an alias points to.
+
+        Raises:
+            VersionNotFoundError: There is none; a retry does not help.
+            RegistryUnavailableError: MLflow cannot be reached; a retry may help.
+        """
+        with self._talking(f"MLflow has no model {name!r} with the alias {alias!r}.") as client:
+            return self._version(client.get_model_version_by_alias(name, alias))
+
+    def get(self, name: str, version: str) -> RegistryVersion:
+        """Return a version by MLflow's number.
+
+        Raises:
+            VersionNotFoundError: There is none; a retry does not help.
+            RegistryUnavailableError: MLflow cannot be reached; a retry may help.
+        """
+        with self._talking(f"MLflow has no version {version!r} of model {name!r}.") as client:
+            return self._version(client.get_model_version(name, version))
+
+    def fetch(self, version: RegistryVersion, into: Path) -> Path:
+        """Copy the model folder to a private directory and return its path; nothing else is copied.
+
+        What comes back is what MLflow holds now: compare its manifest before it is used.
+
+        Args:
+            version: From this registry.
+            into: Made, or set, to mode 0700; must hold no ``model`` yet.
+
+        Raises:
+            VersionNotFoundError: The version or its files are gone; a retry does not help.
+            ArtefactError: It holds links, pickles or paths that leave it; a retry does not help.
+            RegistryUnavailableError: MLflow cannot be reached; a retry may help.
+        """
+        label = f"{version.name} version {version.version}"
+        with self._talking(f"MLflow has no files of model {label}.") as client:
+            source = client.get_model_version(version.name, version.version).source or ""
+            match = _SOURCE.fullmatch(source)
+            if match is None:
+                raise RegistryError(
+                    f"MLflow's model {label} was not registered by airflow-mlgov.",
+                    remedy=f"Its source is {source!r}; train and register it as a governed model.",
+                )
+            into.mkdir(mode=0o700, parents=True, exist_ok=True)
+            into.chmod(0o700)
+            local = _local_path(client.get_run(match["run"]).info.artifact_uri)
+            if local is not None:
+                copy_directory(local / _MODEL, into / "model")
+            else:
+                _download(client, match["run"], into)
+                check_directory(into / "model")
+        return into / "model"
+
+    def set_alias(self, version: RegistryVersion, alias: str) -> None:
+        """Point an alias at a version; doing it twice is fine.
+
+        Raises:
+            VersionNotFoundError: There is no such version; a retry does not help.
+            RegistryUnavailableError: MLflow cannot be reached; a retry may help.
+        """
+        label = f"{version.name} version {version.version}"
+        with self._talking(f"MLflow has no model {label}.") as client:
+            client.get_model_version(version.name, version.version)
+            client.set_registered_model_alias(version.name, alias, version.version)
+
+    def check(self) -> str:
+        """Ask MLflow for one model and return a line about it, for `test_connection` and `doctor`.
+
+        Raises:
+            RegistryError: It refused.
+            RegistryUnavailableError: It cannot be reached; a retry may help.
+        """
+        with self._talking() as client:
+            client.search_registered_models(max_results=1)
+        return f"MLflow answers at {self.namespace}."
+
+    def _stored(self, client: MlflowClient, name: str, model_dir: Path, manifest: Manifest) -> str:
+        """Return the run that holds the model folder whole, from an earlier try or a new one."""
+        experiment_id = self._experiment_id(client)
+        wanted = f"tags.`{MANIFEST_TAG}` = '{manifest.digest}' and tags.`{NAME_TAG}` = '{name}'"
+        finished = f"{wanted} and attributes.status = 'FINISHED'"
+        for run in client.search_runs([experiment_id], finished, max_results=1):
+            return str(run.info.run_id)
+        run = client.create_run(
+            experiment_id,
+            run_name=f"{name} {manifest.digest.short}",
+            tags={MANIFEST_TAG: str(manifest.digest), NAME_TAG: name},
+        )
+        run_id = str(run.info.run_id)
+        client.log_artifacts(run_id, str(model_dir), _MODEL)
+        client.log_dict(run_id, _mlmodel(run_id, manifest), f"{_PACKAGE}/MLmodel")
+        client.set_terminated(run_id, "FINISHED")
+        return run_id
+
+    def _experiment_id(self, client: MlflowClient) -> str:
+        found = client.get_experiment_by_name(self._experiment)
+        if found is None:
+            with _existing_is_fine():
+                return str(client.create_experiment(self._experiment, self._artifact_location))
+            found = client.get_experiment_by_name(self._experiment)
+        if found is None or found.lifecycle_stage != "active":
+            raise RegistryError(
+                f"MLflow's experiment {self._experiment!r} is deleted.",
+                remedy="Restore it in MLflow.",
+            )
+        return str(found.experiment_id)
+
+    def _found(self, found: ModelVersion | None, name: str, manifest: Digest) -> RegistryVersion:
+        if found is None:
+            raise VersionNotFoundError(
+                f"MLflow has no version of model {name!r} with the manifest {manifest}.",
+                remedy="Train and register it, or look whether it was deleted in MLflow.",
+            )
+        return self._version(found)
+
+    def _version(self, found: ModelVersion) -> RegistryVersion:
+        tag = found.tags.get(MANIFEST_TAG)
+        return RegistryVersion(
+            registry="mlflow",
+            name=found.name,
+            version=str(found.version),
+            manifest=_digest_or_none(tag),
+            uri=f"{self.namespace}/{found.name}/{found.version}",
+            namespace=self.namespace,
+        )
+
+    @contextmanager
+    def _talking(self, missing: str = "") -> Iterator[MlflowClient]:
+        """Yield a client, its login in the environment meanwhile; translate what goes wrong."""
+        with _environment({**_PATIENCE, **self._login}):
+            try:
+                if self._client is None:
+                    self._client = self._connect()
+                yield self._client
+            except MlgovError:
+                raise
+            except Exception as error:
+                # MLflow raises its own tree, requests', SQLAlchemy's and the artefact store's
+                # driver's.
+                raise self._translated(error, missing) from error
+
+    def _connect(self) -> MlflowClient:
+        for (
+            name,
+            value,
+        ) in _QUIET.items():  # for good: MLflow's threads look again whenever they like
+            os.environ.setdefault(name, value)
+        try:
+            from mlflow import MlflowClient as Client
+        except ImportError as error:
+            raise ConfigurationError(
+                f"MLflow's client is not installed: {error}.",
+                remedy="Install it with pip install 'airflow-mlgov[mlflow]'.",
+            ) from error
+        _probe(self._tracking_uri)
+        with _one_at_a_time(self._tracking_uri):
+            client = Client(self._tracking_uri, self._registry_uri)
+            client.search_registered_models(max_results=1)
+        return client
+
+    def _translated(self, error: Exception, missing: str) -> MlgovError:
+        code = str(getattr(error, "error_code", ""))
+        what = self._without_login(str(error))
+        if missing and (code in _MISSING or code == "INVALID_PARAMETER_VALUE"):
+            return VersionNotFoundError(missing)
+        if code in _DENIED:
+            return RegistryError(
+                f"MLflow at {self.namespace} refused: {what}.",
+                remedy="Check login and password of the Airflow connection, and its rights.",
+            )
+        if code in _PASSING or (not code and isinstance(error, OSError)) or _is_database(error):
+            return RegistryUnavailableError(
+                f"MLflow at {self.namespace} cannot be used now: {what}.",
+                remedy="Check that it runs and that this machine reaches it.",
+            )
+        return RegistryError(f"MLflow at {self.namespace} refused: {what}.")
+
+    def _without_login(self, text: str) -> str:
+        password = self._login["MLFLOW_TRACKING_PASSWORD"]
+        text = re.sub(r"://[^/@\s]+@", "://***@", text)
+        return text.replace(password, "***") if password else text
+
+
+def _check_name(name: str) -> None:
+    if not _NAME.fullmatch(name):
+        raise ConfigurationError(
+            f"Registered model name {name!r} is not one that every registry can hold.",
+            remedy="Use letters, digits, '_', '-' and '.' in the inventory's 'registered_name'.",
+        )
+
+
+def _ensure_model(client: MlflowClient, name: str) -> None:
+    with _existing_is_fine():
+        client.create_registered_model(name)
+
+
+@contextmanager
+def _existing_is_fine() -> Iterator[None]:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+
+
+def _with_manifest(client: MlflowClient, name: str, manifest: Digest) -> ModelVersion | None:
+    wanted = f"name = '{name}' and tag.`{MANIFEST_TAG}` = '{manifest}'"
+    found = [v for v in client.search_model_versions(wanted) if v.status == "READY"]
+    return min(found, key=lambda version: int(version.version), default=None)
+
+
+def _mlmodel(run_id: str, manifest: Manifest) -> dict[str, Any]:
+    flavor = {"data": "model", "manifest_sha256": str(manifest.digest)}
+    return {"artifact_path": _PACKAGE, "flavors": {"airflow_mlgov": flavor}, "run_id": run_id}
+
+
+def _download(client: MlflowClient, run_id: str, into: Path) -> None:
+    paths = list(_list_files(client, run_id, _MODEL))
+    if not paths:
+        raise VersionNotFoundError(f"MLflow holds no files of run {run_id}.")
+    for path in paths:
+        client.download_artifacts(run_id, path, str(into))
+    (into / _MODEL).rename(into / "model")
+    (into / _PACKAGE).rmdir()
+
+
+def _list_files(client: MlflowClient, run_id: str, folder: str) -> Iterator[str]:
+    for entry in client.list_artifacts(run_id, folder):
+        path = PurePosixPath(entry.path)
+        if path.parent != PurePosixPath(folder) or ".." in path.parts or "\\" in entry.path:
+            raise ArtefactError(f"MLflow lists a model file {entry.path!r} outside of {folder!r}.")
+        if entry.is_dir:
+            yield from _list_files(client, run_id, entry.path)
+        else:
+            yield entry.path
+
+
+def _local_path(artifact_uri: str) -> Path | None:
+    parts = urlsplit(artifact_uri)
+    return Path(unquote(parts.path)) if parts.scheme in {"", "file"} else None
+
+
+def _digest_or_none(text: str | None) -> Digest | None:
+    try:
+        return Digest.parse(text) if text else None
+    except ArtefactError:
+        return None  # somebody else's tag, or one changed by hand: no version of ours
+
+
+def _namespace(tracking_uri: str) -> str:
+    parts = urlsplit(tracking_uri)
+    if parts.scheme not in {"http", "https"}:
+        return "mlflow://local"
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    return f"mlflow://{parts.hostname}:{port}"
+
+
+def _database_file(tracking_uri: str) -> Path | None:
+    path = tracking_uri.removeprefix("sqlite:///")
+    return None if path == tracking_uri else Path(path)
+
+
+def _beside_database(tracking_uri: str) -> str | None:
+    database = _database_file(tracking_uri)
+    return None if database is None else str(database.absolute().with_name("mlflow-artifacts"))
+
+
+def _probe(tracking_uri: str) -> None:
+    """Find out in seconds whether a server is there; MLflow's own retries would take minutes."""
+    import requests
+
+    if not tracking_uri.startswith("http"):
+        return
+    try:
+        requests.get(f"{tracking_uri.rstrip('/')}/health", timeout=_PROBE_S)
+    except requests.exceptions.SSLError:
+        return  # MLflow's client has settings of its own for certificates
+    except requests.RequestException as error:
+        raise RegistryUnavailableError(
+            f"MLflow at {_namespace(tracking_uri)} cannot be reached: {type(error).__name__}.",
+            remedy="Check that it runs, and the host of the Airflow connection.",
+        ) from error
+
+
+def _is_database(error: Exception) -> bool:
+    from sqlalchemy.exc import SQLAlchemyError
+
+    return isinstance(error, SQLAlchemyError)
+
+
+@contextmanager
+def _one_at_a_time(tracking_uri: str) -> Iterator[None]:
+    """MLflow makes the tables of a new SQLite file unguarded: two tasks at once would both fail."""
+    database = _database_file(tracking_uri)
+    if database is None:
+        yield
+        return
+    database.parent.mkdir(parents=True, exist_ok=True)
+    with database.with_name(f".{database.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+@contextmanager
+def _environment(values: Mapping[str, str | None]) -> Iterator[None]:
+    """Set variables for a while, as MLflow reads its login and patience from nowhere else."""
+    with _ENVIRONMENT_LOCK:
+        before = {name: os.environ.get(name) for name in values}
+        _set_variables({name: value for name, value in values.items() if value is not None})
+        try:
+            yield
+        finally:
+            _set_variables(before)
+
+
+def _set_variables(values: Mapping[str, str | None]) -> None:
+    for name, value in values.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
