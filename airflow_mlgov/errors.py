@@ -3,18 +3,24 @@
 ```
 MlgovError                      code, retryable, diagnostics()
 ├─ ConfigurationError           a setting, connection or installed extra is wrong
-├─ DocumentError                an inventory file, policy pack or suite is malformed (file, line,
-path, remedy) ├─ DataError                    data is missing, unreadable or failed its expectations
-├─ TrainingError                the training script broke its contract ├─ ArtefactError
-a model directory holds what may not be there, or other bytes than stated ├─ EvidenceError
-an evidence document is missing, malformed or altered ├─ LedgerError │  ├─ LedgerUnavailableError
-retryable: the store cannot be reached or is locked │  ├─ LedgerConflictError       one idempotency
-key, two contents │  └─ LedgerIntegrityError      the ledger does not verify │     └─
-UnknownKeyError        it is signed, by a key that the reader was not told to trust ├─ RegistryError
-│  ├─ RegistryUnavailableError  retryable: the registry cannot be reached │  └─ VersionNotFoundError
-no such model, version or alias ├─ RequestRefusedError          an approval may not be asked for yet
-├─ ApprovalDeniedError          people said no; asking again needs a new version └─
-GuardRefusedError            a model version may not be used now (check, reason, remedy)
+├─ DocumentError                an inventory file, policy pack or suite is malformed
+│                               (file, line, path, remedy)
+├─ DataError                    data is missing, unreadable or failed its expectations
+│  └─ DataUnavailableError      retryable: where the data comes from cannot be reached
+├─ TrainingError                the training script broke its contract
+├─ ArtefactError                a model directory holds what may not be there, or other bytes
+├─ EvidenceError                an evidence document is missing, malformed or altered
+├─ LedgerError
+│  ├─ LedgerUnavailableError    retryable: the store cannot be reached or is locked
+│  ├─ LedgerConflictError       one idempotency key, two contents
+│  └─ LedgerIntegrityError      the ledger does not verify
+│     └─ UnknownKeyError        it is signed, by a key that the reader was not told to trust
+├─ RegistryError
+│  ├─ RegistryUnavailableError  retryable: the registry cannot be reached
+│  └─ VersionNotFoundError      no such model, version or alias
+├─ RequestRefusedError          an approval may not be asked for yet
+├─ ApprovalDeniedError          people said no; asking again needs a new version
+└─ GuardRefusedError            a model version may not be used now (check, reason, remedy)
 ```
 
 Airflow translates them once (`airflow_mlgov.operators.run`): not retryable becomes
@@ -98,6 +104,13 @@ class DataError(MlgovError):
     code = "data"
 
 
+class DataUnavailableError(DataError):
+    """Where data comes from (a database, a function) cannot be reached; a retry may help."""
+
+    code = "data.unavailable"
+    retryable = True
+
+
 class TrainingError(MlgovError):
     """The training script failed or broke its contract; a retry does not help."""
 
@@ -130,13 +143,13 @@ class LedgerUnavailableError(LedgerError):
 
 
 class LedgerConflictError(LedgerError):
-    """An entry with this idempotency key and another content is on record; a retry does not help."""
+    """This idempotency key is on record with another content; a retry does not help."""
 
     code = "ledger.conflict"
 
 
 class LedgerIntegrityError(LedgerError):
-    """The ledger does not verify: bytes, hashes, signatures or keys disagree; a retry does not help."""
+    """The ledger does not verify: bytes, hashes or signatures disagree; a retry does not help."""
 
     code = "ledger.integrity"
 
