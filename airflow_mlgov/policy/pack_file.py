@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -157,23 +157,43 @@ def _user_problems(document: Document, index: int, seat: Seat) -> list[DocumentE
 
 
 def _plan_problems(document: Document, pack: PolicyPack) -> list[DocumentError]:
-    problems = []
-    for name, lines in pack.plans.items():
-        seen: set[str] = set()
-        for index, line in enumerate(lines):
-            at = ("plans", name, index, "test")
-            if line.test not in KNOWN_TESTS:
-                meant = suggestion(line.test, list(KNOWN_TESTS))
-                known = f"Known tests: {', '.join(KNOWN_TESTS)}."
-                remedy = f"Did you mean {meant!r}? {known}" if meant else known
-                problems.append(
-                    document.error(f"there is no test {line.test!r}.", *at, remedy=remedy)
-                )
-            if line.test in seen:
-                problem = f"the test {line.test!r} stands twice in this plan."
-                problems.append(document.error(problem, *at, remedy="Keep one of them."))
-            seen.add(line.test)
-    return problems
+    return [
+        document.locate(found)
+        for name, lines in pack.plans.items()
+        for index, line in enumerate(lines)
+        for found in _line_problems(("plans", name, index), line, lines[:index])
+    ]
+
+
+def _line_problems(
+    at: tuple[str | int, ...], line: PlannedTest, earlier: Sequence[PlannedTest]
+) -> Iterator[Departure]:
+    if any(line.test == other.test for other in earlier):
+        problem = f"the test {line.test!r} stands twice in this plan."
+        yield Departure((*at, "test"), problem, "Keep one of them.")
+    terms = KNOWN_TESTS.get(line.test)
+    if terms is None:
+        yield _unknown((*at, "test"), f"there is no test {line.test!r}.", line.test, KNOWN_TESTS)
+        return
+    for key, given, allowed in (
+        ("thresholds", line.thresholds, terms.thresholds),
+        ("options", line.options, terms.options),
+    ):
+        for word in given:
+            if word not in allowed:
+                problem = f"{line.test} reads no {word!r} here."
+                yield _unknown((*at, key, word), problem, word, allowed)
+    for word in sorted(terms.required - line.options.keys()):
+        problem = f"{line.test} cannot run without the option {word!r}."
+        yield Departure((*at, "options", word), problem, f"Add `{word}: ...` under `options`.")
+
+
+def _unknown(
+    path: tuple[str | int, ...], problem: str, word: str, known: Iterable[str]
+) -> Departure:
+    meant = suggestion(word, sorted(known))
+    listed = f"Known here: {', '.join(sorted(known)) or 'nothing'}."
+    return Departure(path, problem, f"Did you mean {meant!r}? {listed}" if meant else listed)
 
 
 def _tier_problems(document: Document, pack: PolicyPack) -> list[DocumentError]:

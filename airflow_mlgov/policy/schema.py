@@ -112,7 +112,7 @@ def _departures(broken: _Broken) -> Iterator[Departure]:
     elif broken.keyword == "required":
         yield from _missing_keys(broken)
     else:
-        problem, remedy = _EXPLAIN[broken.keyword](broken)
+        problem, remedy = _EXPLAIN.get(broken.keyword, _unlike)(broken)
         yield Departure(broken.path, problem, remedy)
 
 
@@ -146,7 +146,8 @@ def _is_missing_because_misspelt(
 
 
 def _wrong_type(broken: _Broken) -> tuple[str, str]:
-    wanted = _TYPES[str(broken.wanted)]
+    types = broken.wanted if isinstance(broken.wanted, list) else [broken.wanted]
+    wanted = " or ".join(_TYPES[name] for name in types)
     if broken.wanted == "boolean" and str(broken.value).lower() in _YAML_1_1_BOOLEANS:
         return f"{shown(broken.value)} is text.", "Write true or false."
     if broken.wanted == "string" and isinstance(broken.value, bool | int | float):
@@ -201,6 +202,8 @@ def _too_few(broken: _Broken) -> tuple[str, str]:
     least = broken.wanted
     if broken.keyword in {"minItems", "minProperties"}:
         return f"at least {least} must be listed.", broken.described
+    if broken.keyword == "minLength":
+        return f"{shown(broken.value)} is too short.", broken.described
     return f"{shown(broken.value)} is less than {least}.", f"Write a number from {least} on."
 
 
@@ -220,6 +223,11 @@ def _twice(broken: _Broken) -> tuple[str, str]:
     return f"{', '.join(map(shown, twice))} is listed twice.", "List it once."
 
 
+def _unlike(broken: _Broken) -> tuple[str, str]:
+    problem = f"{shown(broken.value)} does not keep to {broken.keyword} {shown(broken.wanted)}."
+    return problem, str(broken.schema.get("description", "See the schema of this file."))
+
+
 _EXPLAIN: dict[str, Callable[[_Broken], tuple[str, str]]] = {
     "type": _wrong_type,
     "enum": _not_one_of,
@@ -228,6 +236,7 @@ _EXPLAIN: dict[str, Callable[[_Broken], tuple[str, str]]] = {
     "format": _wrong_date,
     "minItems": _too_few,
     "minProperties": _too_few,
+    "minLength": _too_few,
     "minimum": _too_few,
     "maxItems": _too_much,
     "maxProperties": _too_much,

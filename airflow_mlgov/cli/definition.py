@@ -1,0 +1,100 @@
+"""The commands of ``airflow mlgov``; each is imported when it is called."""
+
+from __future__ import annotations
+
+from airflow.cli.cli_config import (
+    ARG_OUTPUT,
+    ActionCommand,
+    Arg,
+    GroupCommand,
+    lazy_load_command,
+)
+
+from airflow_mlgov.cli.finding import finding_commands
+from airflow_mlgov.cli.ledger import ledger_commands
+
+
+def _arg(flag: str, summary: str, **more: str) -> Arg:
+    return Arg((flag,), help=summary, **more)  # type: ignore[no-untyped-call]
+
+
+_FOLDER = _arg(
+    "--folder",
+    "Folder that gets inventory/example_model.yaml and policy/example_policy.yaml "
+    "(default: the current one)",
+    default=".",
+)
+_INVENTORY = _arg("path", "File or folder (default: [mlgov] inventory_path)", nargs="?")
+_PACKS = _arg("path", "File or folder (default: [mlgov] policy_path)", nargs="?")
+_AGAINST = _arg("--policy", "Packs to check against (default: [mlgov] policy_path)")
+_MODEL = _arg("model", "Id of the model in the inventory")
+_TARGET = _arg("--target", "Environment, such as production (default: the model's first target)")
+_ALIAS = _arg("--alias", "Registry alias of the version in use", default="champion")
+_REGISTRY = _arg(
+    "--registry-conn-id", "Airflow connection of the model registry", default="mlflow_default"
+)
+
+
+def get_cli_commands() -> list[GroupCommand]:
+    """Return what Airflow adds to its command line."""
+    return [
+        GroupCommand(
+            name="mlgov",
+            help="Govern models: rules, approvals, findings, the ledger",
+            subcommands=(
+                _init(),
+                GroupCommand("inventory", "Governed models", (_check_inventory(),)),
+                GroupCommand("policy", "Policy packs", (_check_policy(),)),
+                _status(),
+                _doctor(),
+                GroupCommand("finding", "What validation found wrong", tuple(finding_commands())),
+                GroupCommand("ledger", "The ledger of decisions", tuple(ledger_commands())),
+            ),
+        )
+    ]
+
+
+def _init() -> ActionCommand:
+    return ActionCommand(
+        name="init",
+        help="Write a commented inventory file and policy pack to start from",
+        description="Both pass their own check. Nothing is overwritten.",
+        func=lazy_load_command("airflow_mlgov.cli.skeleton.init"),
+        args=(_FOLDER, ARG_OUTPUT),
+    )
+
+
+def _check_inventory() -> ActionCommand:
+    return ActionCommand(
+        name="check",
+        help="Say what is wrong with inventory files, with file, line, path and remedy",
+        func=lazy_load_command("airflow_mlgov.cli.rules.check_inventory_files"),
+        args=(_INVENTORY, _AGAINST, ARG_OUTPUT),
+    )
+
+
+def _check_policy() -> ActionCommand:
+    return ActionCommand(
+        name="check",
+        help="Say what is wrong with policy packs, with file, line, path and remedy",
+        func=lazy_load_command("airflow_mlgov.cli.rules.check_policy_files"),
+        args=(_PACKS, ARG_OUTPUT),
+    )
+
+
+def _status() -> ActionCommand:
+    return ActionCommand(
+        name="status",
+        help="Show the version in use, what its approval rests on, findings, and who is waited for",
+        func=lazy_load_command("airflow_mlgov.cli.status.status"),
+        args=(_MODEL, _TARGET, _ALIAS, _REGISTRY, ARG_OUTPUT),
+    )
+
+
+def _doctor() -> ActionCommand:
+    return ActionCommand(
+        name="doctor",
+        help="Show what is installed, set and reachable; never a secret",
+        func=lazy_load_command("airflow_mlgov.cli.doctor.doctor"),
+        args=(_REGISTRY, ARG_OUTPUT),
+    )

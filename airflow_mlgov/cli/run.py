@@ -1,0 +1,70 @@
+"""How every command of `airflow mlgov` prints, and how it ends."""
+
+from __future__ import annotations
+
+import sys
+from argparse import Namespace
+from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
+from typing import Any, TypeAlias
+
+from airflow_mlgov.errors import MlgovError
+
+Handler: TypeAlias = Callable[[Namespace], None]
+Row: TypeAlias = Mapping[str, Any]
+
+FOR_PROGRAMS = frozenset({"json", "yaml"})
+"""Values of ``--output`` that keep nesting; the others are for people."""
+
+
+def reports_errors(handler: Handler) -> Handler:
+    """Make a command end with an error's diagnostics on stderr and its exit code, no traceback."""
+
+    @wraps(handler)
+    def run(args: Namespace) -> None:
+        try:
+            handler(args)
+        except MlgovError as error:
+            tell(error.diagnostics())
+            raise SystemExit(error.exit_code) from None
+
+    return run
+
+
+def tell(text: str) -> None:
+    """Print text for people to stderr, where it does not disturb what is piped on."""
+    print(printable(text), file=sys.stderr)
+
+
+def print_rows(rows: Sequence[Row], output: str, *, title: str = "") -> None:
+    """Print rows as Airflow's own commands do.
+
+    Args:
+        rows: Values by column, the same columns in each.
+        output: ``table``, ``json``, ``yaml`` or ``plain``.
+        title: Heading for people; not printed for programs.
+    """
+    from airflow.cli.simple_table import AirflowConsole
+
+    console = AirflowConsole()
+    if output in FOR_PROGRAMS:
+        console.print_as(data=[dict(row) for row in rows], output=output)
+        return
+    if title:
+        print(f"\n{printable(title)}")
+    shown = [{column: _cell(value, output) for column, value in row.items()} for row in rows]
+    console.print_as(data=shown, output=output)
+
+
+def printable(text: str) -> str:
+    """Return text without characters that could move a terminal's cursor or forge a colour."""
+    return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)
+
+
+def _cell(value: object, output: str) -> str:
+    from rich.markup import escape
+
+    parts = value if isinstance(value, list | tuple) else [value]
+    text = ", ".join("" if part is None else str(part) for part in parts)
+    one_line = printable(" ".join(text.split()))
+    return escape(one_line) if output == "table" else one_line
