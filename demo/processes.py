@@ -208,5 +208,5 @@ def _runs(process: psutil.Process) -> bool:
 
 def clean_environment() -> dict[str, str]:
     """Return this process's environment without what would reconfigure Airflow or MLflow."""
-    foreign = ("AIRFLOW_", "MLFLOW_", "OPENLINEAGE_", "PYTHONPATH", "_AIRFLOW")
+    foreign = ("AIRFLOW_", "MLFLOW_", "OPENLINEAGE_", "_AIRFLOW")
     return {name: value for name, value in os.environ.items() if not name.startswith(foreign)}

@@ -64,10 +64,12 @@ class ApprovalGateOperator(HITLOperator):
         self, *, model: str, target: str = "production", version: str | None = None, **kwargs: Any
     ) -> None:
         # Airflow fails a parked task with "state mismatch" if an answer overtakes the executor's
-        # report of the
-        # parking: that is no decision, so the gate tries again. A decision is never retried.
+        # report of the parking: that is no decision, so the gate tries again. A decision is never
+        # retried.
         kwargs.setdefault("retries", 3)
         kwargs.setdefault("retry_delay", timedelta(seconds=5))
+        # Airflow hands the DAG's own params to every operator; they are no fields of this form.
+        kwargs.pop("params", None)
         super().__init__(
             subject=f"Approve {model}?",
             options=[APPROVE, REJECT],

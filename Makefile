@@ -1,0 +1,45 @@
+# Every target sets itself up from a bare machine with make, Python 3.11 or newer, and pip.
+# What is installed is kept in .venv; a stamp file there says for which requirements.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+EXTRAS := mlflow,gx,lineage,validation
+STAMP := $(VENV)/.installed
+WORKERS ?= 2
+
+.DEFAULT_GOAL := help
+.PHONY: help demo up down test lint bench clean
+
+help:  ## Say what there is
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 8
+
+$(STAMP): pyproject.toml constraints/py311.txt constraints/install.py
+	@$(PYTHON) constraints/install.py $(VENV) $(EXTRAS)
+	@touch $@
+
+demo: $(STAMP)  ## One credit model, governed end to end on a live Airflow; a few minutes
+	@$(BIN)/python -m demo.run
+
+up: $(STAMP)  ## Start the demo's Airflow and MLflow, and leave them at the waiting gate
+	@$(BIN)/python -m demo.up
+
+down: $(STAMP)  ## Stop what `up` has started
+	@$(BIN)/python -m demo.up down
+
+test: $(STAMP)  ## Unit, integration and end-to-end tests, the last on a live Airflow
+	@$(BIN)/python -m pytest tests/unit tests/integration -n $(WORKERS)
+	@$(BIN)/python -m pytest tests/e2e
+
+lint: $(STAMP)  ## ruff, mypy --strict, import-linter
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+bench: $(STAMP)  ## Ratios against doing without us, into .bench/results.json
+	@$(BIN)/python tests/bench/run.py
+
+clean:  ## Remove what the other targets have made
+	@if [ -x $(BIN)/python ]; then $(BIN)/python -m demo.up down; fi
+	@rm -rf $(VENV) $(VENV)-uv .demo .up .bench build dist

@@ -1,0 +1,359 @@
+"""One live Airflow for the whole run, with a governed model for each scenario.
+
+Every scenario's run is triggered at the start, so that they reach their gates while other tests
+work. Each has a model of its own: what one does to a model, its alias or its files touches no
+other.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+from demo.client import AirflowClient, GateWatch  # noqa: E402
+from demo.deployment import Deployment  # noqa: E402
+
+DAG = "governed"
+REQUESTER, DEVELOPER, OWNER, VALIDATOR = "rita", "erin", "olivia", "victor"
+USERS = {REQUESTER: "user", DEVELOPER: "user", OWNER: "user", VALIDATOR: "user", "admin": "admin"}
+COMMENT = "Read the evidence and agree."
+TARGET = "production"
+
+SCENARIOS = {
+    # name: who triggers its run
+    "approve": REQUESTER,
+    "reject": REQUESTER,
+    "duplicate": REQUESTER,
+    "requester": VALIDATOR,
+    "wrong_user": REQUESTER,
+    "too_soon": None,
+    "cleared": REQUESTER,
+    "restarted": REQUESTER,
+    "old_form": REQUESTER,
+    "no_comment": REQUESTER,
+    "marked": REQUESTER,
+    "marked_bulk": REQUESTER,
+    "skipped": REQUESTER,
+    "run_marked": REQUESTER,
+    "promote_marked": REQUESTER,
+    "forged_xcom": REQUESTER,
+    "deleted": REQUESTER,
+    "late": REQUESTER,
+    "changed_file": REQUESTER,
+    "wrong_version": REQUESTER,
+    "reused": REQUESTER,
+    "moved_alias": REQUESTER,
+}
+
+INVENTORY = """\
+version: 1
+id: {model}
+name: Scenario {model}
+model_class: binary_classifier
+purpose: Tests the gate.
+intended_use: Tests only.
+owner: olivia
+developers: [erin]
+validators: [victor]
+materiality: low
+complexity: low
+policy: e2e
+targets: [production]
+registered_name: {model}
+mode: enforce
+regimes:
+  - {{name: SR 26-2, applies: true, decided_on: 2026-06-15, reason: A test.}}
+data_sources: [none]
+protected_attributes: [SEX]
+assumptions: [none]
+limitations: [none]
+"""
+
+# victor and erin sit on one seat: as a developer erin must be kept out all the same.
+POLICY = """\
+version: 1
+id: e2e
+title: End-to-end tests
+least_assurance: L0
+seats:
+  - {role: model_owner, count: 1, users: [olivia]}
+  - {role: independent_validator, count: 1, users: [victor, erin]}
+segregation: {requester: true, developers: true}
+required_evidence: [model.trained, model.validated]
+comment_min_length: 10
+valid_days: 30
+existing_approvals: keep
+plans:
+  binary_classifier:
+    - {test: discrimination.auc, thresholds: {fail_below: 0.6}, severity: high, due_days: 30}
+"""
+
+
+@dataclass
+class Run:
+    """One run of the governed DAG and the people around it.
+
+    Attributes:
+        live: Where it runs.
+        model: Its model.
+        version: Manifest digest that its gate asks about.
+        id: Run id.
+        dag: DAG id.
+    """
+
+    live: Live
+    model: str
+    version: str
+    id: str
+    dag: str = DAG
+
+    def wait_gate(self) -> dict[str, Any]:
+        """Wait until the gate can be answered safely; the form."""
+        return self.live.watch.wait(self.dag, self.id, "gate")
+
+    def wait(self, task: str, *states: str) -> str:
+        """Wait for a task."""
+        return self.live.client("admin").wait_for_task(self.dag, self.id, task, states)
+
+    def answer(self, user: str, choice: str = "Approve", **changes: str) -> None:
+        """Answer the gate's form as it stands, but for the changes."""
+        client = self.live.client(user)
+        shown = client.form(self.dag, self.id, "gate")["params"]["request"]
+        request = shown["value"] if isinstance(shown, dict) else shown
+        fields = {"request": request, "comment": COMMENT} | changes
+        client.answer(self.dag, self.id, "gate", choice, fields)
+
+    def approve_fully(self) -> None:
+        """Let both seats be filled."""
+        self.wait_gate()
+        self.answer(OWNER)
+        self.wait_gate()
+        self.answer(VALIDATOR)
+        self.wait("gate", "success")
+
+    def entries(self, kind: str) -> list[Any]:
+        """What the verified ledger says about this model."""
+        return self.live.governance().ledger.view().select(kind, model=self.model)
+
+    def refusals(self) -> list[str]:
+        """Which check refused a use of this model, in order."""
+        return [entry.body["check"] for entry in self.entries("guard.refused")]
+
+    def changes_by_hand(self) -> list[tuple[str, str]]:
+        """Task and state of every change by hand in this run that the ledger holds."""
+        view = self.live.governance().ledger.view()
+        return [
+            (entry.source.task_id, entry.body["state"])
+            for entry in view.select("state.changed_by_hand")
+            if entry.source.run_id == self.id
+        ]
+
+    def voters(self) -> list[str]:
+        """Who voted on this model, in ledger order; also votes that were not counted."""
+        return [entry.person("voter").id for entry in self.entries("approval.voted")]
+
+    def refused_votes(self) -> list[str]:
+        """The reasons of every vote that was not counted."""
+        return ["; ".join(e.body["reasons"]) for e in self.entries("approval.vote_refused")]
+
+    @property
+    def alias(self) -> str | None:
+        """Manifest digest of the version that the registry's alias points to."""
+        return self.live.alias_of(self.model)
+
+
+@dataclass
+class Live:
+    """The live Airflow with everything around it."""
+
+    deployment: Deployment
+    folder: Path
+    runs: dict[str, Run] = field(default_factory=dict)
+    _clients: dict[str, AirflowClient] = field(default_factory=dict)
+
+    def client(self, user: str) -> AirflowClient:
+        """Somebody signed in."""
+        if user not in self._clients:
+            deployment = self.deployment
+            self._clients[user] = AirflowClient(deployment.url, user, deployment.passwords[user])
+        return self._clients[user]
+
+    @property
+    def watch(self) -> GateWatch:
+        return GateWatch(self.client("admin"), self.deployment.logs / "scheduler.log")
+
+    def governance(self) -> Any:
+        from airflow_mlgov.wiring import open_governance
+
+        return open_governance()
+
+    def registry(self) -> Any:
+        from airflow_mlgov.registries.mlflow import MlflowRegistry
+
+        return MlflowRegistry(f"sqlite:///{self.folder / 'mlflow.db'}")
+
+    def alias_of(self, model: str) -> str | None:
+        from airflow_mlgov.errors import VersionNotFoundError
+
+        try:
+            return str(self.registry().by_alias(model, "champion").manifest)
+        except VersionNotFoundError:
+            return None
+
+    def model_file(self, model: str, version: str) -> Path:
+        """The file of a version in MLflow's artefact store."""
+        import mlflow
+
+        client = mlflow.MlflowClient(f"sqlite:///{self.folder / 'mlflow.db'}")
+        for known in client.search_model_versions(f"name='{model}'"):
+            root = Path(client.get_run(known.run_id).info.artifact_uri.removeprefix("file://"))
+            file = root / "package" / "model" / "scorecard.json"
+            if known.tags["mlgov.manifest_sha256"] == version:
+                return file
+        raise AssertionError(f"{model} {version} is not in the registry")
+
+    def make_candidate(self, model: str, weight: int = 1) -> str:
+        """Register a small model with its evidence, as training and validation leave it."""
+        from airflow_mlgov.records.canonical import canonical_bytes
+        from airflow_mlgov.records.people import Person
+        from airflow_mlgov.service.artefacts import hash_directory
+        from airflow_mlgov.service.ledger import EntryDraft
+
+        folder = self.folder / "candidates" / f"{model}-{weight}"
+        folder.mkdir(parents=True)
+        (folder / "scorecard.json").write_text(json.dumps({"intercept": 0, "weight": weight}))
+        gov, manifest = self.governance(), hash_directory(folder)
+        version = manifest.digest
+        registered = self.registry().register(model, folder, manifest, {})
+        digest = f"sha256:{'0' * 64}"
+        training = {"script": "tiny.py", "code_sha256": digest, "seed": weight, "metrics": {}}
+        result = {
+            "test": "discrimination.auc",
+            "title": "AUC",
+            "statistic": "0.7",
+            "outcome": "pass",
+            "threshold": "fail below 0.6",
+            "sample_sizes": {"validation": 100},
+            "source": "a test",
+            "details": {},
+            "segment": "",
+        }
+        trained = gov.evidence.put(canonical_bytes(training))
+        validated = gov.evidence.put(
+            json.dumps({"results": [result | {"statistic": 0.7}]}).encode()
+        )
+        pack = gov.pack_for(gov.model(model)).digest
+        erin = Person(DEVELOPER, DEVELOPER)
+        bodies: dict[str, tuple[dict[str, Any], dict[str, Person]]] = {
+            "model.trained": (
+                {
+                    "evidence_sha256": str(trained),
+                    "inputs": [],
+                    "variant": "candidate",
+                    "code_sha256": digest,
+                },
+                {"developer": erin},
+            ),
+            "model.registered": (
+                {
+                    "registry": registered.registry,
+                    "name": registered.name,
+                    "version": registered.version,
+                    "variant": "candidate",
+                    "uri": registered.uri,
+                    "namespace": registered.namespace,
+                },
+                {},
+            ),
+            "model.validated": (
+                {
+                    "evidence_sha256": str(validated),
+                    "plan": "binary_classifier",
+                    "policy_sha256": str(pack),
+                    "passed": True,
+                    "results": {"pass": 1, "warn": 0, "fail": 0},
+                },
+                {},
+            ),
+        }
+        for kind, (body, people) in bodies.items():
+            gov.ledger.append(EntryDraft(kind, model, version, body, (model, str(version)), people))
+        return str(version)
+
+    def trigger(self, scenario: str, user: str, **conf: str) -> Run:
+        """Start a run of the governed DAG for a scenario's model."""
+        conf = {"model": scenario} | conf
+        run = self.client(user).trigger(DAG, conf)
+        return Run(self, scenario, conf["version"], run)
+
+
+@contextmanager
+def _environment(values: dict[str, str]) -> Iterator[None]:
+    before = dict(os.environ)
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+@pytest.fixture(scope="session")
+def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
+    """A live Airflow with a run for each scenario on its way to its gate."""
+    folder = tmp_path_factory.mktemp("live")
+    rules = {"inventory": folder / "rules" / "inventory", "policy": folder / "rules" / "policy"}
+    deployment = Deployment(
+        folder=folder / "deployment",
+        dags=Path(__file__).parent / "dags",
+        users=USERS,
+        mlgov={
+            "ledger_url": f"sqlite:///{folder / 'ledger.db'}",
+            "evidence_url": f"file://{folder / 'evidence'}",
+            "inventory_path": str(rules["inventory"]),
+            "policy_path": str(rules["policy"]),
+            "keys_dir": str(folder / "keys"),
+        },
+        connections={
+            "mlflow_default": {
+                "conn_type": "mlflow",
+                "extra": {"tracking_uri": f"sqlite:///{folder / 'mlflow.db'}"},
+            }
+        },
+    )
+    for path in rules.values():
+        path.mkdir(parents=True)
+    for scenario in SCENARIOS:
+        text = INVENTORY.format(model=scenario)
+        (rules["inventory"] / f"{scenario}.yaml").write_text(text)
+    (rules["policy"] / "e2e.yaml").write_text(POLICY)
+    deployment.prepare()
+    with _environment(deployment.env):
+        try:
+            deployment.start()
+            world = Live(deployment, folder)
+            world.client("admin").wait_for_dags([DAG, "stock"])
+            for scenario, user in SCENARIOS.items():
+                version = world.make_candidate(scenario)
+                if user is not None:
+                    world.runs[scenario] = world.trigger(scenario, user, version=version)
+            yield world
+        finally:
+            deployment.stop()
+
+
+@pytest.fixture
+def run(live: Live, request: pytest.FixtureRequest) -> Run:
+    """The run of the scenario that the test is marked with."""
+    return live.runs[request.node.get_closest_marker("scenario").args[0]]

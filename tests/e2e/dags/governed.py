@@ -1,0 +1,52 @@
+"""What the end-to-end tests drive: a gate with what it protects, and Airflow's own beside it."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from airflow.providers.standard.operators.hitl import ApprovalOperator
+from airflow.sdk import Param, dag, task
+
+from airflow_mlgov import ApprovalGateOperator, GovernedModel, PromoteModelOperator
+
+MODEL = "{{ params.model }}"
+
+
+@dag(
+    schedule=None,
+    params={
+        "model": Param("", type="string"),
+        "version": Param("", type="string", description="Asked about by the gate."),
+        "promote": Param("", type="string", description="Promoted, if another than asked about."),
+    },
+)
+def governed() -> None:
+    gate = ApprovalGateOperator(
+        task_id="gate",
+        model=MODEL,
+        version="{{ params.version }}",
+        retry_delay=timedelta(seconds=1),
+    )
+    promote = PromoteModelOperator(task_id="promote", model=MODEL, version="{{ params.promote }}")
+
+    @task.governed(model=MODEL)
+    def score(governed_model: GovernedModel) -> dict[str, str]:
+        files = sorted(path.name for path in governed_model.path.iterdir())
+        return {"version": governed_model.version, "files": ",".join(files)}
+
+    gate >> promote >> score()
+
+
+@dag(schedule=None)
+def stock() -> None:
+    gate = ApprovalOperator(task_id="gate", subject="Approve?")
+
+    @task
+    def promote() -> None:
+        print("promoted")
+
+    gate >> promote()
+
+
+governed()
+stock()

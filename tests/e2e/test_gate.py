@@ -1,0 +1,168 @@
+"""The gate, driven through Airflow's public API by people with their own tokens."""
+
+from __future__ import annotations
+
+import pytest
+
+from demo.client import ApiError
+
+pytestmark = pytest.mark.e2e
+
+OWNER, VALIDATOR, DEVELOPER = "olivia", "victor", "erin"
+
+
+@pytest.mark.scenario("approve")
+def test_two_people_approve_and_the_version_is_promoted_and_scored(run):
+    assert run.alias is None
+    run.wait_gate()
+    run.answer(OWNER)
+    form = run.wait_gate()
+    assert run.voters() == [OWNER]
+    assert not run.entries("approval.granted")
+    assert form["response_received"] is False
+    assert "olivia" in form["body"], "the form does not show the seat that is filled"
+
+    run.answer(VALIDATOR)
+    assert run.wait("score", "success") == "success"
+
+    assert run.alias == run.version
+    assert run.voters() == [OWNER, VALIDATOR]
+    for kind in ("approval.granted", "approval.consumed", "model.promoted", "model.scored"):
+        (entry,) = run.entries(kind)
+        assert str(entry.version) == run.version
+    scored = run.live.client("admin").xcom(run.dag, run.id, "score")
+    assert scored == {"version": run.version, "files": "scorecard.json"}
+    assert run.refusals() == []
+
+
+@pytest.mark.scenario("reject")
+def test_one_rejection_ends_it_and_is_not_retried(run):
+    run.wait_gate()
+    run.answer(OWNER)
+    run.wait_gate()
+    run.answer(VALIDATOR, "Reject")
+
+    assert run.wait("gate", "failed") == "failed"
+    assert run.wait("promote", "upstream_failed") == "upstream_failed"
+    assert run.live.client("admin").task(run.dag, run.id, "gate")["try_number"] == 1
+    assert len(run.entries("approval.denied")) == 1
+    assert run.alias is None
+
+    # A cleared gate finds the decision on record: it asks nobody again.
+    run.live.client("rita").clear(run.dag, run.id, "gate", downstream=True)
+    assert run.wait("gate", "failed") == "failed"
+    assert len(run.entries("approval.requested")) == 1
+
+
+@pytest.mark.scenario("duplicate")
+def test_one_person_is_never_counted_twice(run):
+    run.wait_gate()
+    run.answer(OWNER)
+    run.wait_gate()
+    run.answer(OWNER, comment="I approve of it once more.")
+    run.wait_gate()
+
+    assert run.voters() == [OWNER, OWNER]
+    (reasons,) = run.refused_votes()
+    assert "voted before" in reasons
+    assert not run.entries("approval.granted")
+
+
+@pytest.mark.scenario("requester")
+def test_requester_and_developer_may_answer_but_are_not_counted(run):
+    run.wait_gate()
+    run.answer(VALIDATOR)  # who triggered this run
+    run.wait_gate()
+    assert "requester" in run.refused_votes()[-1]
+
+    run.answer(DEVELOPER)  # who sits on the validators' seat of the pack
+    run.wait_gate()
+    assert "developer" in run.refused_votes()[-1]
+
+    run.answer(OWNER)
+    run.wait_gate()
+    assert not run.entries("approval.granted")
+    assert len(run.refused_votes()) == 2
+
+
+@pytest.mark.scenario("wrong_user")
+@pytest.mark.parametrize("user", ["admin", "rita"])
+def test_somebody_on_no_seat_cannot_answer_even_as_administrator(run, user):
+    run.wait_gate()
+    with pytest.raises(ApiError) as refused:
+        run.answer(user)
+    assert refused.value.status == 403
+    assert run.wait("gate", "awaiting_input") == "awaiting_input"
+    assert run.voters() == []
+
+
+@pytest.mark.scenario("old_form")
+def test_a_vote_that_names_another_request_is_refused(run):
+    run.wait_gate()
+    run.answer(OWNER, request=f"sha256:{'f' * 64}")
+    run.wait_gate()
+    assert run.voters() == []
+    assert "old" in run.refused_votes()[-1]
+
+
+@pytest.mark.scenario("no_comment")
+def test_a_vote_without_a_reason_is_not_counted(run):
+    run.wait_gate()
+    run.answer(OWNER, comment="  ok  ")
+    run.wait_gate()
+    assert "comment" in run.refused_votes()[-1]
+    run.answer(OWNER)
+    run.wait_gate()
+    run.answer(VALIDATOR)
+    assert run.wait("gate", "success") == "success"
+
+
+@pytest.mark.scenario("cleared")
+def test_a_cleared_gate_keeps_its_request_and_its_votes(run):
+    before = run.wait_gate()
+    run.answer(OWNER)
+    run.wait_gate()
+    run.live.client("rita").clear(run.dag, run.id, "gate")
+    after = run.wait_gate()
+
+    assert after["params"]["request"] == before["params"]["request"]
+    assert len(run.entries("approval.requested")) == 1
+    assert run.voters() == [OWNER]
+
+    run.answer(VALIDATOR)
+    assert run.wait("promote", "success") == "success"
+    assert run.voters() == [OWNER, VALIDATOR]
+    assert run.alias == run.version
+
+
+def test_an_answer_that_comes_too_soon_is_counted_once(live):
+    """Airflow fails a task that is answered at once; the gate must come back with the vote."""
+    version = str(live.registry().get("too_soon", "1").manifest)
+    run = live.trigger("too_soon", "rita", version=version)
+    run.wait("gate", "awaiting_input")
+    run.answer(OWNER)
+    run.wait_gate()
+    assert run.voters() == [OWNER]
+    assert run.refused_votes() == []
+
+    run.answer(VALIDATOR)
+    assert run.wait("gate", "success") == "success"
+    assert run.voters() == [OWNER, VALIDATOR]
+
+
+@pytest.mark.scenario("restarted")
+def test_a_scheduler_that_dies_while_the_gate_waits_changes_nothing(live, run):
+    for other in live.runs.values():
+        if live.client("admin").task(other.dag, other.id, "gate")["state"] in ("queued", "running"):
+            other.wait_gate()
+    run.wait_gate()
+    run.answer(OWNER)
+    run.wait_gate()
+
+    live.deployment.restart("scheduler", grace_s=0)
+    assert run.wait("gate", "awaiting_input") == "awaiting_input"
+    run.wait_gate()
+    run.answer(VALIDATOR)
+
+    assert run.wait("promote", "success") == "success"
+    assert run.voters() == [OWNER, VALIDATOR]
