@@ -1,3 +1,7 @@
-"""OpenLineage datasets, facets and events for governed models."""
+"""OpenLineage datasets, facets and events for governed models.
+
+`names`, `facets`, `datasets` and `events` make plain values without any library; `emission` turns
+them into objects of the OpenLineage client, and is the only file here that needs it.
+"""
 
 from __future__ import annotations

@@ -1,0 +1,281 @@
+"""Datasets with their facets, as plain values.
+
+Facets of a dataset stand on the event of the run that writes it, and nowhere else: a backend keeps
+the last it saw. ``documentation`` is the exception (it goes blank after any event without it), so
+readers repeat it word for word.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from airflow_mlgov.lineage import facets
+from airflow_mlgov.lineage.facets import Check, Facets
+from airflow_mlgov.lineage.names import (
+    DatasetName,
+    approval_record,
+    data_report,
+    denial_record,
+    endpoint_revision,
+    model_version,
+    request_record,
+    snapshot,
+    validation_report,
+    without_credentials,
+)
+from airflow_mlgov.records.digest import Digest
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """A dataset in an event.
+
+    Attributes:
+        name: Which dataset.
+        facets: About the dataset itself.
+        input_facets: About this reading of it.
+        output_facets: About this writing of it.
+        source_facets: What its registration states, if nothing of ours writes it; None if something
+            does.
+        is_known_at_start: Whether it could be named before the task ran.
+    """
+
+    name: DatasetName
+    facets: Facets = field(default_factory=dict)
+    input_facets: Facets = field(default_factory=dict)
+    output_facets: Facets = field(default_factory=dict)
+    source_facets: Facets | None = None
+    is_known_at_start: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class DataRef:
+    """Data as it was at one moment.
+
+    Attributes:
+        uri: Where it stands: a path, or a URI without credentials.
+        digest: SHA-256 of its content; None for a table that was not fetched.
+        rows: Rows, if counted.
+        size_bytes: Length of the file, if it is one.
+        fields: Columns as (name, type), if known.
+        is_known_at_start: False if it is named by a digest that only the task's own work gives.
+    """
+
+    uri: str
+    digest: Digest | None = None
+    rows: int | None = None
+    size_bytes: int | None = None
+    fields: tuple[tuple[str, str], ...] = ()
+    is_known_at_start: bool = True
+
+    @property
+    def dataset(self) -> DatasetName:
+        """What it is called.
+
+        Raises:
+            ConfigurationError: Its place cannot be named; a retry does not help.
+        """
+        return snapshot(self.uri, self.digest)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRef:
+    """A model version, as its registry and the inventory know it.
+
+    Attributes:
+        model: Inventory id.
+        namespace: The registry's namespace (``mlflow://host:port``).
+        registered_name: Its name in the registry.
+        version: The registry's own number.
+        manifest: What it is: the digest of its files.
+        summary: What it is for, from the inventory.
+        owner: Who answers for it, from the inventory.
+    """
+
+    model: str
+    namespace: str
+    registered_name: str
+    version: str
+    manifest: Digest
+    summary: str = ""
+    owner: str = ""
+
+    @property
+    def dataset(self) -> DatasetName:
+        """What it is called.
+
+        Raises:
+            ConfigurationError: The registry's name for it cannot be stored by a backend; a retry
+                does not help.
+        """
+        return model_version(self.namespace, self.registered_name, self.version)
+
+    @property
+    def documentation(self) -> str:
+        """The same words wherever the version is written or read."""
+        return f"{self.model} version {self.version}, {self.manifest}. {self.summary}".rstrip()
+
+
+@dataclass(frozen=True, slots=True)
+class ApprovalRef:
+    """A request for approval, and what came of it.
+
+    Attributes:
+        version: What it is about.
+        target: Environment it is for.
+        request: Digest of the request.
+    """
+
+    version: ModelRef
+    target: str
+    request: Digest
+
+
+def read_data(data: DataRef, checks: Sequence[Check] = ()) -> Dataset:
+    """Return data as an input.
+
+    Args:
+        data: What is read.
+        checks: What was checked on it in this run.
+    """
+    found = facets.statistics(rows=data.rows, size_bytes=data.size_bytes)
+    about = {"inputStatistics": found} if found else {}
+    if checks:
+        about["dataQualityAssertions"] = facets.assertions(checks)
+    stated = _stated(data)
+    return Dataset(
+        data.dataset,
+        facets={"documentation": stated["documentation"]},
+        input_facets=about,
+        source_facets=stated,
+        is_known_at_start=data.is_known_at_start,
+    )
+
+
+def write_data(data: DataRef) -> Dataset:
+    """Return data as an output: named by its digest, with its columns and size."""
+    found = facets.statistics(rows=data.rows, size_bytes=data.size_bytes)
+    about = {"outputStatistics": found} if found else {}
+    return Dataset(data.dataset, facets=_stated(data), output_facets=about)
+
+
+def write_model(
+    model: ModelRef, *, variant: str, fields: Sequence[tuple[str, str]] = ()
+) -> Dataset:
+    """Return a model version as the output of its training; nothing else may have it as an output.
+
+    Args:
+        model: Which version.
+        variant: ``candidate`` or ``challenger``.
+        fields: What it takes, as (name, type), if its signature says.
+    """
+    about = {
+        "datasetType": facets.dataset_type("MODEL", "MODEL_VERSION"),
+        "version": facets.version(model.manifest),
+        "documentation": facets.documentation(model.documentation),
+        "tags": facets.tags({"model": model.model, "variant": variant}),
+    }
+    if model.owner:
+        about["ownership"] = facets.ownership(model.owner)
+    if fields:
+        about["schema"] = facets.schema(fields)
+    return Dataset(model.dataset, facets=about)
+
+
+def read_model(model: ModelRef, checks: Sequence[Check] = ()) -> Dataset:
+    """Return a model version as an input, with what was checked on it in this run."""
+    about = {"dataQualityAssertions": facets.assertions(checks)} if checks else {}
+    return Dataset(
+        model.dataset,
+        facets={"documentation": facets.documentation(model.documentation)},
+        input_facets=about,
+    )
+
+
+def data_report_record(dataset: str, evidence: Digest) -> Dataset:
+    """Return the result of validating data, as its writer states it; see `as_read`."""
+    words = f"Result of validating the data set {dataset}; evidence {evidence}."
+    return _record(data_report(dataset, evidence), "DATA_VALIDATION", evidence, words)
+
+
+def validation_report_record(model: ModelRef, evidence: Digest) -> Dataset:
+    """Return a validation report, as its writer states it."""
+    words = f"Validation report of {model.model} version {model.version}; evidence {evidence}."
+    return _record(
+        validation_report(model.model, model.version, evidence),
+        "VALIDATION_REPORT",
+        evidence,
+        words,
+    )
+
+
+def request_dataset(asked: ApprovalRef) -> Dataset:
+    """Return the record of a request, as its writer states it."""
+    name = request_record(asked.version.model, asked.version.version, asked.request)
+    return _record(name, "APPROVAL_REQUEST", asked.request, f"Request to approve {_what(asked)}.")
+
+
+def approval_dataset(asked: ApprovalRef) -> Dataset:
+    """Return the record of an approval, as its writer states it."""
+    name = approval_record(asked.version.model, asked.version.version, asked.request)
+    return _record(name, "APPROVAL", asked.request, f"Approval of {_what(asked)}.")
+
+
+def denial_dataset(asked: ApprovalRef) -> Dataset:
+    """Return the record of a rejection, as its writer states it."""
+    name = denial_record(asked.version.model, asked.version.version, asked.request)
+    return _record(name, "DENIAL", asked.request, f"Rejection of {_what(asked)}.")
+
+
+def endpoint_dataset(asked: ApprovalRef) -> Dataset:
+    """Return what a promotion puts into use, as its writer states it."""
+    version = asked.version
+    name = endpoint_revision(version.model, version.version, asked.target, asked.request)
+    words = (
+        f"Use in {asked.target} of {version.model} version {version.version}, {version.manifest}."
+    )
+    return Dataset(
+        name,
+        facets={
+            "datasetType": facets.dataset_type("MODEL", "ENDPOINT"),
+            "version": facets.version(version.manifest),
+            "documentation": facets.documentation(words),
+        },
+    )
+
+
+def as_read(record: Dataset) -> Dataset:
+    """Return a record of ours as an input: its description only."""
+    return Dataset(record.name, facets={"documentation": record.facets["documentation"]})
+
+
+def _record(name: DatasetName, kind: str, digest: Digest, words: str) -> Dataset:
+    return Dataset(
+        name,
+        facets={
+            "datasetType": facets.dataset_type("FILE", kind),
+            "version": facets.version(digest),
+            "documentation": facets.documentation(words),
+        },
+    )
+
+
+def _stated(data: DataRef) -> dict[str, facets.Facet]:
+    place = without_credentials(data.uri)
+    words = f"{place}, content {data.digest}." if data.digest else f"{place}."
+    about = {
+        "datasetType": facets.dataset_type("FILE" if data.dataset.namespace == "file" else "TABLE"),
+        "documentation": facets.documentation(words),
+    }
+    if data.digest:
+        about["version"] = facets.version(data.digest)
+    if data.fields:
+        about["schema"] = facets.schema(data.fields)
+    return about
+
+
+def _what(asked: ApprovalRef) -> str:
+    version = asked.version
+    which = f"{version.model} version {version.version}"
+    return f"{which} for {asked.target}, {version.manifest}; {asked.request}"

@@ -1,0 +1,168 @@
+"""One governed run, as the steps that its tasks report and as the events that are sent."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import sys
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from openlineage.client.serde import Serde
+
+from airflow_mlgov.lineage import datasets, emission, events
+from airflow_mlgov.lineage.datasets import ApprovalRef, DataRef, ModelRef
+from airflow_mlgov.lineage.events import StepLineage, Training
+from airflow_mlgov.lineage.facets import Check
+from airflow_mlgov.records.digest import Digest
+
+NAMESPACE = "bank"
+NOW = datetime(2026, 11, 23, 9, tzinfo=UTC)
+
+RAW = DataRef("/data/taiwan_credit.csv", Digest.of(b"raw"), rows=30_000, size_bytes=2_862_995)
+HOLDOUT = DataRef("/data/holdout.csv", Digest.of(b"holdout"), rows=6_000)
+FEATURES = DataRef("/data/applications.csv", Digest.of(b"features"), rows=1_000)
+SCORES = DataRef(
+    "/data/scores.csv",
+    Digest.of(b"scores"),
+    rows=1_000,
+    fields=(("id", "int64"), ("pd", "float64")),
+)
+MODEL = ModelRef(
+    model="retail_pd",
+    namespace="mlflow://127.0.0.1:5000",
+    registered_name="retail_pd",
+    version="7",
+    manifest=Digest.of(b"manifest"),
+    summary="Probability of default of card holders.",
+    owner="olivia",
+)
+ASKED = ApprovalRef(MODEL, "production", Digest.of(b"request"))
+DATA_EVIDENCE, REPORT = Digest.of(b"data evidence"), Digest.of(b"report")
+CHECKS = (
+    Check("expect_column_values_to_not_be_null", passed=True, column="age"),
+    Check(
+        "discrimination.auc", passed=True, title="AUC", expected="fail below 0.65", actual="0.781"
+    ),
+    Check(
+        "stability.psi", passed=False, blocking=False, expected="warn above 0.10", actual="0.124"
+    ),
+)
+TRAINING = Training(
+    "/dags/train.py", Digest.of(b"code"), {"C": 0.1, "bins": [1, 2]}, 42, "local", "candidate"
+)
+
+
+def finished_steps() -> dict[str, StepLineage]:
+    """The finished steps of one run, by task, in order."""
+    evidence = [
+        datasets.data_report_record("taiwan_credit", DATA_EVIDENCE),
+        datasets.validation_report_record(MODEL, REPORT),
+    ]
+    return {
+        "validate_data": events.validate_data(
+            RAW, dataset="taiwan_credit", evidence=DATA_EVIDENCE, checks=CHECKS[:1]
+        ),
+        "train": events.train([RAW], TRAINING, MODEL),
+        "validate_model": events.validate_model(
+            [MODEL], [RAW, HOLDOUT], evidence=REPORT, checks=CHECKS[1:]
+        ),
+        "gate.request": events.request(ASKED, evidence),
+        "gate.decide": events.decide(
+            ASKED, is_granted=True, facts={"decided_at": "2026-11-23T10:00:00Z"}
+        ),
+        "promote": events.promote(ASKED, is_done=True),
+        "score": events.score(ASKED, [FEATURES], [SCORES]),
+    }
+
+
+@dataclass
+class Recorder:
+    """Sends steps as the provider and our operators do: sources, then START, then the end."""
+
+    sent: list[dict[str, Any]] = field(default_factory=list)
+    known: set[Any] = field(default_factory=set)
+    at: datetime = NOW
+
+    def run(self, task: str, step: StepLineage, end: str = "COMPLETE") -> None:
+        parent = {
+            "run": {"runId": self.dag_run},
+            "job": {"namespace": NAMESPACE, "name": "retail_pd"},
+            "root": {
+                "run": {"runId": self.dag_run},
+                "job": {"namespace": NAMESPACE, "name": "retail_pd"},
+            },
+        }
+        run = emission.Run(NAMESPACE, f"retail_pd.{task}", str(uuid4()), parent)
+        for source in step.sources(known_at_start=True):
+            self._send(emission.registration(source, NAMESPACE, self._tick()))
+        self._send(emission.run_event(step.at_start(), run, "START", self._tick()))
+        self._send(emission.run_event(step, run, end, self._tick()))
+
+    def whole(self, steps: dict[str, StepLineage]) -> list[dict[str, Any]]:
+        self.dag_run = str(uuid4())
+        dag = emission.Run(NAMESPACE, "retail_pd", self.dag_run)
+        self._send(emission.run_event(StepLineage(), dag, "START", self._tick()))
+        for task, step in steps.items():
+            self.run(task, step)
+        self._send(emission.run_event(StepLineage(), dag, "COMPLETE", self._tick()))
+        return self.sent
+
+    def _tick(self) -> datetime:
+        self.at += timedelta(seconds=1)
+        return self.at
+
+    def _send(self, event: Any) -> None:
+        self.sent.append(json.loads(Serde.to_json(event)))
+
+
+@pytest.fixture
+def steps() -> dict[str, StepLineage]:
+    return finished_steps()
+
+
+@pytest.fixture
+def recorded(steps: dict[str, StepLineage]) -> list[dict[str, Any]]:
+    return Recorder().whole(steps)
+
+
+@pytest.fixture(scope="session")
+def checks() -> ModuleType:
+    """The end-to-end checks, which are no package."""
+    file = Path(__file__).resolve().parents[2] / "e2e" / "lineage_checks.py"
+    spec = importlib.util.spec_from_file_location("lineage_checks", file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def schemas(checks: ModuleType) -> Any:
+    """OpenLineage's published schemas; their absence fails in CI and skips elsewhere."""
+    try:
+        return checks.Schemas(checks.spec_dir())
+    except checks.SpecMissingError as missing:
+        if os.environ.get("CI"):
+            pytest.fail(str(missing))
+        pytest.skip(f"{missing} Facets cannot be held against their published schemas here.")
+
+
+@pytest.fixture
+def write_events(tmp_path: Path) -> Any:
+    """Write events as the file transport does and return the path."""
+
+    def write(events_to_write: list[dict[str, Any]]) -> Path:
+        path = tmp_path / "events.jsonl"
+        path.write_text("".join(json.dumps(event) + "\n" for event in events_to_write))
+        return path
+
+    return write
