@@ -1,0 +1,152 @@
+"""Entries: golden payloads, limits, and strict reading (threats 29 and 30)."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from airflow_mlgov.errors import LedgerIntegrityError
+from airflow_mlgov.ledger.dsse import open_envelope, seal_envelope
+from airflow_mlgov.ledger.entry import MAX_LEAF_BYTES, Entry, decode_leaf, encode_leaf, entry_key
+from airflow_mlgov.records.canonical import canonical_bytes
+from airflow_mlgov.records.digest import Digest
+from airflow_mlgov.records.kinds import KINDS
+from airflow_mlgov.records.source import Source
+
+DIGEST = "sha256:" + "0" * 64
+GOOD = {
+    "v": 1,
+    "origin": "airflow-mlgov/test",
+    "kind": "model.scored",
+    "key": DIGEST,
+    "at": "2026-01-02T03:04:05.678Z",
+    "model": "retail_pd",
+    "version": DIGEST,
+    "body": {"request_sha256": DIGEST, "target": "production"},
+    "people": {"owner": "0" * 64},
+    "texts": {},
+    "source": {"dag_id": "d", "run_id": "r", "task_id": "t", "map_index": -1, "try_number": 1},
+}
+SOURCE: dict[str, Any] = GOOD["source"]  # type: ignore[assignment]
+
+
+def test_golden_entries_mean_what_they_say(golden: Any) -> None:
+    genesis, data, vote = (decode_leaf(leaf)[0] for leaf in golden.leaves)
+    assert genesis.kind == "genesis"
+    assert genesis.body == {"origin": golden.origin}
+    assert data.body["passed"] is True
+    assert data.body["big"] == 2**53 - 1
+    assert data.body["uri"] == "file:///data/café.csv"
+    assert vote.version == Digest("01" * 32)
+    assert vote.source == Source("retail_pd", "manual__2026-01-02T03:04:05+00:00", "grüße.gate", -1, 2)
+    assert vote.at == datetime(2026, 1, 2, 3, 4, 5, 678_000, tzinfo=UTC)
+    assert vote.key == entry_key(golden.origin, "approval.voted", "sha256:" + "ab" * 32, "7")
+
+
+def test_golden_entries_are_written_byte_for_byte(golden: Any) -> None:
+    for leaf, role in zip(golden.leaves, ("log", "writer", "attestor"), strict=True):
+        entry, envelope = decode_leaf(leaf)
+        assert entry.encode() == envelope.payload
+        assert encode_leaf(entry, golden.public(role), golden.key(role).sign) == leaf
+
+
+def test_what_is_read_is_written_the_same() -> None:
+    assert Entry.decode(canonical_bytes(GOOD)).encode() == canonical_bytes(GOOD)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"v": 2}, {"v": True}, {"v": "1"}, {"v": None},
+        {"origin": ""}, {"origin": "a b"}, {"origin": None}, {"origin": "x" * 257},
+        {"kind": "model.invented"}, {"kind": ""}, {"kind": ["model.scored"]}, {"kind": "MODEL.SCORED"},
+        {"key": "0" * 64}, {"key": "sha256:" + "A" * 64}, {"key": DIGEST + "\n"}, {"key": None},
+        {"at": "2026-01-02T03:04:05.678+00:00"}, {"at": "2026-01-02T03:04:05Z"}, {"at": "2026-01-02 03:04:05.678Z"},
+        {"at": "2026-13-02T03:04:05.678Z"}, {"at": "0000-01-02T03:04:05.678Z"}, {"at": 1}, {"at": ""},
+        {"at": "0001-01-01T00:00:00.000+23:59"}, {"at": "9999-12-31T23:59:59.999-23:59"},
+        {"model": "rétail"}, {"model": "a\u200bb"}, {"model": "a\u202eb"}, {"model": "a|b"}, {"model": "<b>"},
+        {"model": "a\r\nb"}, {"model": None}, {"model": 1},
+        {"version": "0" * 64}, {"version": ""}, {"version": "sha256:"}, {"version": 0},
+        {"body": None}, {"body": []}, {"body": {}}, {"body": {"target": "production"}},
+        {"body": {"request_sha256": DIGEST, "target": "p", "a b": 1}},
+        {"people": None}, {"people": {"owner": "Ada"}}, {"people": {"owner": "0" * 63}}, {"people": {"a b": "0" * 64}},
+        {"people": {"owner": None}}, {"texts": []}, {"texts": {"comment": "free text"}},
+        {"source": None}, {"source": {}}, {"source": {**SOURCE, "extra": 1}}, {"source": {**SOURCE, "map_index": "0"}},
+        {"source": {**SOURCE, "try_number": True}}, {"source": {**SOURCE, "dag_id": None}},
+        {"source": {**SOURCE, "dag_id": "ä"}}, {"source": {**SOURCE, "dag_id": "%41"}},
+        {"source": {**SOURCE, "task_id": "a\nb"}}, {"source": {**SOURCE, "task_id": "%FF"}},
+        {"extra": 1},
+    ],
+)  # fmt: skip
+def test_threat_29_anything_else_is_refused(changes: dict[str, Any]) -> None:
+    with pytest.raises(LedgerIntegrityError):
+        Entry.decode(canonical_bytes({**GOOD, **changes}))
+
+
+@pytest.mark.parametrize("missing", sorted(GOOD))
+def test_every_field_is_needed(missing: str) -> None:
+    with pytest.raises(LedgerIntegrityError):
+        Entry.decode(canonical_bytes({key: value for key, value in GOOD.items() if key != missing}))
+
+
+@pytest.mark.parametrize("value", [b"[]", b"null", b"1", b'"x"'])
+def test_a_payload_that_is_no_object_is_refused(value: bytes) -> None:
+    with pytest.raises(LedgerIntegrityError):
+        Entry.decode(value)
+
+
+@pytest.mark.parametrize("kind", sorted(name for name, kind in KINDS.items() if kind.required))
+def test_each_kind_needs_its_fields(kind: str) -> None:
+    complete = dict.fromkeys(KINDS[kind].required, "x")
+    Entry.decode(canonical_bytes({**GOOD, "kind": kind, "body": complete}))
+    for name in complete:
+        body = {key: value for key, value in complete.items() if key != name}
+        with pytest.raises(LedgerIntegrityError, match=name):
+            Entry.decode(canonical_bytes({**GOOD, "kind": kind, "body": body}))
+
+
+@pytest.mark.parametrize("value", [0.5, 1.0, float("nan"), 2**53, "e\u0301", b"x", datetime(2026, 1, 1, tzinfo=UTC)])
+def test_a_body_that_cannot_be_signed_is_refused(value: Any) -> None:
+    entry = Entry.decode(canonical_bytes(GOOD))
+    with pytest.raises(LedgerIntegrityError):
+        replace(entry, body={**entry.body, "more": value}).encode()
+
+
+def test_threat_30_the_envelope_may_have_16_kib_and_no_byte_more(golden: Any) -> None:
+    def leaf(length: int) -> bytes:
+        value = {**GOOD, "body": {**GOOD["body"], "pad": "x" * length}}  # type: ignore[dict-item]
+        entry = Entry.decode(canonical_bytes(value))
+        return encode_leaf(entry, golden.public("writer"), golden.key("writer").sign)
+
+    fits = next(n for n in range(12_000, 10_000, -1) if len(_sealed(golden, n)) <= MAX_LEAF_BYTES)
+    assert decode_leaf(leaf(fits))[0].body["pad"] == "x" * fits
+    with pytest.raises(LedgerIntegrityError, match="longer than 16384"):
+        leaf(fits + 3)
+    for length in (fits + 3, 65_536):
+        with pytest.raises(LedgerIntegrityError, match="longer than 16384"):
+            decode_leaf(_sealed(golden, length))
+
+
+def _sealed(golden: Any, length: int) -> bytes:
+    payload = canonical_bytes({**GOOD, "body": {**GOOD["body"], "pad": "x" * length}})  # type: ignore[dict-item]
+    return seal_envelope(payload, golden.public("writer"), golden.key("writer").sign)
+
+
+def test_a_payload_in_another_layout_is_refused_though_it_is_signed(golden: Any) -> None:
+    for payload in (json.dumps(GOOD).encode(), canonical_bytes(GOOD) + b" ", b"\xef\xbb\xbf" + canonical_bytes(GOOD)):
+        leaf = seal_envelope(payload, golden.public("writer"), golden.key("writer").sign)
+        open_envelope(leaf).check(golden.public("writer"))
+        with pytest.raises(LedgerIntegrityError):
+            decode_leaf(leaf)
+
+
+def test_keys_depend_on_every_part() -> None:
+    keys = {
+        entry_key("o", "k", "a", "b"), entry_key("o", "k", "ab"), entry_key("o", "k", "a", "b", ""),
+        entry_key("p", "k", "a", "b"), entry_key("o", "l", "a", "b"), entry_key("o", "k", "b", "a"),
+    }  # fmt: skip
+    assert len(keys) == 6
