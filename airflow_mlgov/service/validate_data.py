@@ -144,7 +144,7 @@ class ExpectationOutcome:
     @property
     def column(self) -> str:
         """The column or columns that it is about; empty for the whole table."""
-        return ", ".join(_columns_of(self.expectation))
+        return ", ".join(map(_on_one_line, _columns_of(self.expectation)))
 
     @property
     def demand(self) -> str:
@@ -297,7 +297,7 @@ def _error_in_words(expectation: Expectation, data: Fingerprint, error: str) -> 
     missing = [name for name in columns if name not in types]
     if missing:
         return f"the data has no column {', '.join(map(repr, missing))}"
-    typed = ", ".join(f"{name} is {types[name]}" for name in columns)
+    typed = ", ".join(f"{_on_one_line(name)} is {types[name]}" for name in columns)
     return f"could not be evaluated ({error}{'; ' if typed else ''}{typed})"
 
 
@@ -307,6 +307,11 @@ def _columns_of(expectation: Expectation) -> list[str]:
         value = expectation.kwargs.get(key, [])
         names += value if isinstance(value, list) else [str(value)]
     return names
+
+
+def _on_one_line(name: str) -> str:
+    """Return a column's name so that it cannot pass for a line of the log of its own."""
+    return name if name.isprintable() else json.dumps(name)
 
 
 def _demand(expectation: Expectation) -> str:
