@@ -10,7 +10,6 @@ import os
 import shutil
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -76,6 +75,8 @@ def _versions() -> list[str]:
 
 
 def _requirements(extras: list[str]) -> list[str]:
+    import tomllib  # from Python 3.11 on, which has to be said before it is missed
+
     with (ROOT / "pyproject.toml").open("rb") as file:
         document = tomllib.load(file)
     project = document["project"]

@@ -118,7 +118,10 @@ class Deployment:
     def _settings(self, port: int) -> dict[str, str]:
         settings = {
             "AIRFLOW_HOME": str(self.home),
-            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{self.home / 'airflow.db'}",
+            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": (
+                # On a busy machine SQLite's own 5 s of patience end in HTTP 500.
+                f"sqlite:///{self.home / 'airflow.db'}?timeout=60"
+            ),
             "AIRFLOW__CORE__DAGS_FOLDER": str(self.dags),
             "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
             "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
@@ -148,6 +151,7 @@ class Deployment:
             "AIRFLOW__SCHEDULER__SCHEDULER_HEARTBEAT_SEC": "1",
             "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "15",
             "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
+            "AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT": "60",
             "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "1",
             "NO_COLOR": "1",
             "PYTHONUNBUFFERED": "1",

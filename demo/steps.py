@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -179,16 +178,10 @@ def change_one_byte(story: Story) -> str:
 
 def verify_ledger(story: Story) -> str:
     """Write the trust file with the product's own command, and verify the ledger against it."""
-    deployment = story.world.deployment
-    trust = story.world.folder / "trust.json"
-    written = deployment.airflow("mlgov", "ledger", "trust", "--out", str(trust))
-    if written.returncode:
-        raise StepError(f"`airflow mlgov ledger trust` failed:\n{written.stdout}{written.stderr}")
-    document = json.loads(trust.read_text("utf-8"))
-    (story.world.folder / "log.vkey").write_text(document["log_keys"][0] + "\n", "utf-8")
-    checked = deployment.airflow("mlgov", "ledger", "verify", "--trust", str(trust))
-    if checked.returncode:
-        raise StepError(f"`airflow mlgov ledger verify` failed:\n{checked.stdout}{checked.stderr}")
+    folder = story.world.folder
+    trust = str(folder / "trust.json")
+    _command(story, "trust", "--file", trust, "--vkey", str(folder / "log.vkey"))
+    _command(story, "verify", "--trust", trust)
     checkpoint = story.world.governance().ledger.view().checkpoint
     story.ledger = {
         "entries": checkpoint.size,
@@ -232,6 +225,13 @@ STEPS = (
         "airflow mlgov ledger verify",
     ),
 )
+
+
+def _command(story: Story, *arguments: str) -> None:
+    done = story.world.deployment.airflow("mlgov", "ledger", *arguments)
+    if done.returncode:
+        command = " ".join(["airflow mlgov ledger", *arguments])
+        raise StepError(f"`{command}` failed:\n{done.stdout}{done.stderr}")
 
 
 def _answer(story: Story, user: str, choice: str) -> None:
@@ -282,11 +282,10 @@ def _registry(story: Story) -> Any:
 def _model_file(story: Story) -> Path:
     client = _registry(story)
     version = client.get_model_version_by_alias(MODEL, ALIAS)
-    uri = client.get_model_version_download_uri(MODEL, version.version)
-    root = Path(unquote(urlsplit(uri).path))
-    files = sorted(root.rglob("model/*.json"))
+    artefacts = urlsplit(client.get_run(version.run_id).info.artifact_uri)
+    files = sorted((Path(unquote(artefacts.path)) / "package" / "model").rglob("*.json"))
     if not files:
-        raise StepError(f"no model file under {root}")
+        raise StepError(f"no model file under {artefacts.path}")
     return files[0]
 
 

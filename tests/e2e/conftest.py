@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -309,10 +309,9 @@ def _environment(values: dict[str, str]) -> Iterator[None]:
         os.environ.update(before)
 
 
-@pytest.fixture(scope="session")
-def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
-    """A live Airflow with a run for each scenario on its way to its gate."""
-    folder = tmp_path_factory.mktemp("live")
+@contextmanager
+def start_live(folder: Path, scenarios: Iterable[str]) -> Iterator[Live]:
+    """Start a live Airflow that governs one model for each scenario; nothing runs yet."""
     rules = {"inventory": folder / "rules" / "inventory", "policy": folder / "rules" / "policy"}
     deployment = Deployment(
         folder=folder / "deployment",
@@ -334,7 +333,7 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
     )
     for path in rules.values():
         path.mkdir(parents=True)
-    for scenario in SCENARIOS:
+    for scenario in scenarios:
         text = INVENTORY.format(model=scenario)
         (rules["inventory"] / f"{scenario}.yaml").write_text(text)
     (rules["policy"] / "e2e.yaml").write_text(POLICY)
@@ -342,15 +341,22 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
     with _environment(deployment.env):
         try:
             deployment.start()
-            world = Live(deployment, folder)
-            world.client("admin").wait_for_dags([DAG, "stock"])
-            for scenario, user in SCENARIOS.items():
-                version = world.make_candidate(scenario)
-                if user is not None:
-                    world.runs[scenario] = world.trigger(scenario, user, version=version)
-            yield world
+            live = Live(deployment, folder)
+            live.client("admin").wait_for_dags([DAG, "stock"])
+            yield live
         finally:
             deployment.stop()
+
+
+@pytest.fixture(scope="session")
+def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
+    """A live Airflow with a run for each scenario on its way to its gate."""
+    with start_live(tmp_path_factory.mktemp("live"), SCENARIOS) as live:
+        for scenario, user in SCENARIOS.items():
+            version = live.make_candidate(scenario)
+            if user is not None:
+                live.runs[scenario] = live.trigger(scenario, user, version=version)
+        yield live
 
 
 @pytest.fixture
