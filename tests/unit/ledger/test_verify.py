@@ -1,0 +1,260 @@
+"""Reading and verifying: what is fine, and every way to alter a ledger that must be found."""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any
+
+import pytest
+
+from airflow_mlgov.errors import LedgerIntegrityError
+from airflow_mlgov.ledger.checkpoint import Checkpoint, open_checkpoint
+from airflow_mlgov.ledger.dsse import seal_envelope
+from airflow_mlgov.ledger.entry import decode_leaf
+from airflow_mlgov.ledger.merkle import leaf_hash
+from airflow_mlgov.ledger.verify import Report, verify_ledger
+from airflow_mlgov.ledger.view import LedgerView
+from airflow_mlgov.records.digest import Digest
+from airflow_mlgov.records.kinds import KeyRole
+from airflow_mlgov.records.people import Disclosure, Person
+
+
+def check(golden: Any, leaves: list[bytes], note: bytes, *earlier: Checkpoint, disclose: Any = None) -> Report:
+    return verify_ledger(
+        iter(leaves), note, golden.trust, disclose=disclose or golden.disclose, earlier=earlier
+    )
+
+
+def view_of(golden: Any, leaves: list[bytes], note: bytes | None = None) -> LedgerView:
+    checkpoint = open_checkpoint(note or golden.sign(leaves), golden.trust.log_keys, origin=golden.origin)
+    return LedgerView(leaves, checkpoint, golden.trust, golden.disclose)
+
+
+def must_fail(golden: Any, leaves: list[bytes], note: bytes, match: str = "") -> None:
+    report = check(golden, leaves, note)
+    assert not report.is_fine
+    assert report.exit_code == 1
+    assert report.lines()[0] == "THE LEDGER DOES NOT VERIFY."
+    with pytest.raises(LedgerIntegrityError, match=match):
+        view_of(golden, leaves, note)
+
+
+def forge(leaf: bytes, **changes: Any) -> bytes:
+    """Change the payload and keep the signature."""
+    value = json.loads(leaf)
+    payload = {**json.loads(base64.b64decode(value["payload"])), **changes}
+    text = json.dumps(payload, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    value["payload"] = base64.b64encode(text.encode()).decode()
+    return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
+
+
+def test_the_golden_ledger_verifies(golden: Any) -> None:
+    report = check(golden, golden.leaves, golden.note)
+    assert (report.is_fine, report.exit_code, report.problems, report.unknown_keys) == (True, 0, (), ())
+    assert report.kinds == {"approval.voted": 1, "data.validated": 1, "genesis": 1}
+    assert (report.size, report.opened, report.closed) == (3, 2, 0)
+    assert "The ledger verifies." in report.lines()
+    assert any("left out" in line for line in report.lines())
+    assert report.as_json()["root_hash"] == leaf_root(golden)
+
+
+def leaf_root(golden: Any) -> str:
+    return open_checkpoint(golden.note, golden.trust.log_keys, origin=golden.origin).root_hash
+
+
+def test_entries_are_selected_in_order_by_kind_model_and_version(golden: Any) -> None:
+    leaves = [*golden.leaves, golden.leaf("writer"), golden.leaf("writer", model="other")]
+    view = view_of(golden, leaves)
+    assert [entry.index for entry in view.select()] == [0, 1, 2, 3, 4]
+    assert [entry.index for entry in view.select("model.scored", "approval.voted")] == [2, 3, 4]
+    assert [entry.index for entry in view.select(model="other")] == [4]
+    assert [entry.index for entry in view.select(version=Digest("01" * 32))] == [2]
+    assert view.select("model.scored", model="nobody") == []
+    vote = view.select("approval.voted")[0]
+    assert vote.signed_by is KeyRole.ATTESTOR
+    assert vote.person("voter") == Person("7", "Zoë \U0001f600")
+    assert vote.text("comment").startswith("Grüße")
+    assert vote.person("nobody") is None
+    assert vote.text("nothing") is None
+    assert vote.leaf_hash == leaf_hash(golden.leaves[2]).hex()
+    assert view.violations == []
+
+
+def test_threat_1_and_2_an_edited_payload(golden: Any) -> None:
+    forged = forge(golden.leaves[2], model="other")
+    must_fail(golden, [*golden.leaves[:2], forged], golden.note, "root hash")
+
+
+def test_threat_3_payload_hash_and_nodes_changed_without_the_key(golden: Any) -> None:
+    leaves = [*golden.leaves[:2], golden.leaf("writer")]
+    honest = golden.note.decode().split("\n")
+    forged = golden.sign(leaves, role="mallory").decode().split("\n")
+    note = "\n".join([*forged[:3], *honest[3:]]).encode()
+    report = check(golden, leaves, note)
+    assert report.exit_code == 1
+    assert any("does not fit" in problem for problem in report.problems)
+
+
+def test_threat_3_signed_with_another_key_is_an_unknown_key(golden: Any) -> None:
+    report = check(golden, golden.leaves, golden.sign(golden.leaves, role="mallory"))
+    assert report.exit_code == 3
+    assert not report.is_fine
+
+
+@pytest.mark.parametrize("index", [0, 1, 2])
+def test_threat_4_one_entry_deleted(golden: Any, index: int) -> None:
+    leaves = golden.leaves[:index] + golden.leaves[index + 1 :]
+    must_fail(golden, leaves, golden.note, "removed")
+
+
+def test_threat_5_and_12_a_shorter_ledger_is_found_by_a_checkpoint_kept_elsewhere(golden: Any) -> None:
+    shorter = golden.leaves[:2]
+    note = golden.sign(shorter)
+    assert check(golden, shorter, note).is_fine  # by itself it is a sound ledger
+    kept = open_checkpoint(golden.note, golden.trust.log_keys, origin=golden.origin)
+    report = check(golden, shorter, note, kept)
+    assert report.exit_code == 1
+    assert any("kept elsewhere says 3 entries, the ledger holds 2" in line for line in report.lines()[1:2])
+
+
+def test_threat_10_and_11_a_rewritten_ledger_is_found_by_a_checkpoint_kept_elsewhere(golden: Any) -> None:
+    kept = open_checkpoint(golden.note, golden.trust.log_keys, origin=golden.origin)
+    extended = [*golden.leaves, golden.leaf("writer")]
+    assert check(golden, extended, golden.sign(extended), kept).is_fine
+    rewritten = [*golden.leaves[:2], golden.leaf("writer", model="other"), golden.leaf("writer")]
+    note = golden.sign(rewritten)
+    assert check(golden, rewritten, note).is_fine
+    assert check(golden, rewritten, note, kept).exit_code == 1
+
+
+def test_a_checkpoint_kept_elsewhere_of_another_log_is_refused(golden: Any) -> None:
+    assert check(golden, golden.leaves, golden.note, Checkpoint("other/log", 0, "", "")).exit_code == 1
+
+
+def test_a_checkpoint_over_the_empty_ledger_fits_every_ledger(golden: Any) -> None:
+    empty = open_checkpoint(golden.sign([]), golden.trust.log_keys, origin=golden.origin)
+    assert check(golden, golden.leaves, golden.note, empty).is_fine
+
+
+@pytest.mark.parametrize(("i", "j"), [(0, 1), (1, 2), (0, 2)])
+def test_threat_6_two_entries_swapped(golden: Any, i: int, j: int) -> None:
+    leaves = list(golden.leaves)
+    leaves[i], leaves[j] = leaves[j], leaves[i]
+    must_fail(golden, leaves, golden.note, "moved")
+
+
+def test_threat_7_an_entry_twice(golden: Any) -> None:
+    must_fail(golden, [*golden.leaves, golden.leaves[2]], golden.note, "added")
+    leaves = [*golden.leaves, golden.leaves[2]]
+    report = check(golden, leaves, golden.sign(leaves))  # even under the log's own signature
+    assert report.problems == ("Entry 3 counts for nothing: It stands in the ledger twice.",)
+
+
+def test_threat_9_a_back_dated_entry(golden: Any) -> None:
+    leaves = [golden.leaves[0], golden.leaf("writer"), *golden.leaves[1:]]
+    must_fail(golden, leaves, golden.note, "added")
+
+
+@pytest.mark.parametrize("index", [0, 1, 2])
+def test_threat_14_one_bit_in_any_byte_of_an_entry(golden: Any, index: int) -> None:
+    for position in range(0, len(golden.leaves[index]), 37):
+        leaves = [bytearray(leaf) for leaf in golden.leaves]
+        leaves[index][position] ^= 1 << (position % 8)
+        report = check(golden, [bytes(leaf) for leaf in leaves], golden.note)
+        assert report.exit_code == 1, position
+
+
+def test_threat_14_one_bit_in_any_byte_of_the_note(golden: Any) -> None:
+    for position in range(len(golden.note)):
+        for bit in (0, 5):
+            note = bytearray(golden.note)
+            note[position] ^= 1 << bit
+            assert check(golden, golden.leaves, bytes(note)).exit_code in {1, 3}, position
+
+
+def test_threat_14_one_bit_in_a_disclosure(golden: Any) -> None:
+    vote = decode_leaf(golden.leaves[2])[0]
+    fields = golden.disclosures[vote.key]
+    comment = fields["texts.comment"]
+    for forged in (Disclosure(comment.salt, comment.value + "!"), Disclosure(b"x" * 32, comment.value)):
+        disclosed = {**fields, "texts.comment": forged}
+        report = check(golden, golden.leaves, golden.note, disclose=lambda key, d=disclosed: d)
+        assert report.exit_code == 1
+
+
+def test_threat_33_erased_people_leave_a_ledger_that_verifies(golden: Any) -> None:
+    report = check(golden, golden.leaves, golden.note, disclose=lambda key: {})
+    assert report.is_fine
+    assert (report.opened, report.closed) == (0, 2)
+
+
+def test_disclosures_of_the_wrong_shape_name_nobody(golden: Any) -> None:
+    for value in ("Ada", {"id": "7"}, {"id": "7", "name": "Ada", "role": "x"}, None, 7):
+        disclosure = Disclosure.of(value)
+        leaf = golden.leaf("writer", people={"owner": disclosure.commitment}, texts={"summary": Disclosure.of(1).commitment})
+        checkpoint = open_checkpoint(golden.sign([leaf]), golden.trust.log_keys, origin=golden.origin)
+        view = LedgerView([leaf], checkpoint, golden.trust, lambda key, d=disclosure: {"people.owner": d})
+        entry = view.select()[0]
+        if value is None:
+            continue
+        with pytest.raises(LedgerIntegrityError, match="not a person"):
+            entry.person("owner")
+
+
+VIOLATIONS = {
+    "a writer's vote on a finding": ("writer", {"kind": "finding.closed", "body": {"finding": "F-1"}}, "may not sign"),
+    "an attestor's promotion": ("attestor", {}, "may not sign"),
+    "the log key on a vote": ("log", {}, "may not sign"),
+    "another log's entry": ("writer", {"origin": "airflow-mlgov/other"}, "another log"),
+    "a second genesis": ("log", {"kind": "genesis", "body": {"origin": "airflow-mlgov/other"}}, ""),
+}
+
+
+@pytest.mark.parametrize("name", VIOLATIONS)
+def test_threat_32_an_entry_with_the_wrong_key_counts_for_nothing(golden: Any, name: str) -> None:
+    role, changes, reason = VIOLATIONS[name]
+    leaves = [*golden.leaves, golden.leaf(role, **changes), golden.leaf("writer")]
+    report = check(golden, leaves, golden.sign(leaves))
+    assert report.exit_code == 1
+    assert len(report.problems) == 1
+    assert reason in report.problems[0]
+    if reason:
+        view = view_of(golden, leaves)
+        assert [entry.index for entry in view.select()] == [0, 1, 2, 4]
+        assert [(violation.index, violation.is_unknown_key) for violation in view.violations] == [(3, False)]
+
+
+def test_an_entry_of_an_unknown_key_counts_for_nothing(golden: Any) -> None:
+    leaves = [*golden.leaves, golden.leaf("mallory")]
+    view = view_of(golden, leaves)
+    assert view.select("model.scored") == []
+    assert [(violation.index, violation.is_unknown_key) for violation in view.violations] == [(3, True)]
+    assert check(golden, leaves, golden.sign(leaves)).exit_code == 3
+
+
+@pytest.mark.parametrize("junk", [b"", b"{}", b"\xff" * 10, b"[" * 9000, b"x" * 20_000])
+def test_junk_that_was_sequenced_is_reported_and_stops_nobody(golden: Any, junk: bytes) -> None:
+    leaves = [*golden.leaves, junk, golden.leaf("writer")]
+    view = view_of(golden, leaves)
+    assert [entry.index for entry in view.select()] == [0, 1, 2, 4]
+    assert [entry.index for entry in view.select("model.scored")] == [4]
+    assert check(golden, leaves, golden.sign(leaves)).exit_code == 1
+
+
+def test_threat_29_a_payload_with_two_kinds_is_neither(golden: Any) -> None:
+    payload = decode_leaf(golden.leaf("writer"))[0].encode().replace(b'"kind":', b'"kind":"approval.voted","kind":', 1)
+    leaf = seal_envelope(payload, golden.public("writer"), golden.key("writer").sign)
+    view = view_of(golden, [*golden.leaves, leaf])
+    assert [entry.index for entry in view.select("approval.voted", "model.scored")] == [2]
+    assert [violation.index for violation in view.violations] == [3]
+
+
+def test_a_ledger_that_does_not_begin_with_genesis(golden: Any) -> None:
+    leaves = golden.leaves[1:]
+    assert check(golden, leaves, golden.sign(leaves)).exit_code == 1
+
+
+def test_threat_21_the_empty_ledger(golden: Any) -> None:
+    assert check(golden, [], golden.sign([])).is_fine
+    assert view_of(golden, []).select() == []
