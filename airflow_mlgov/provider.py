@@ -1,4 +1,4 @@
-"""What Airflow's provider discovery reads; the standard library only, as every Airflow process imports it."""
+"""What Airflow's provider discovery reads; every process imports it, so standard library only."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ def get_provider_info() -> dict[str, Any]:
     return {
         "package-name": "airflow-mlgov",
         "name": "Model governance",
-        "description": "Approvals bound to digests, verified at every use, in a ledger that outsiders can check.",
+        "description": (
+            "Approvals bound to digests, verified at each use, in a ledger that outsiders can check."
+        ),
         "connection-types": [
             {
                 "connection-type": "mlflow",
@@ -38,7 +40,9 @@ def get_provider_info() -> dict[str, Any]:
                         "default": None,
                     },
                     "evidence_url": {
-                        "description": "Folder or bucket for evidence documents, as an Airflow object storage path.",
+                        "description": (
+                            "Folder or bucket for evidence documents, as an object storage path."
+                        ),
                         "type": "string",
                         "version_added": "0.1.0",
                         "example": "file:///var/lib/mlgov/evidence",
@@ -59,7 +63,7 @@ def get_provider_info() -> dict[str, Any]:
                         "default": None,
                     },
                     "keys_dir": {
-                        "description": "Folder of the keys that sign ledger entries and checkpoints.",
+                        "description": "Folder of the keys that sign entries and checkpoints.",
                         "type": "string",
                         "version_added": "0.1.0",
                         "example": "/var/lib/mlgov/keys",

@@ -1,9 +1,10 @@
 """Keeps an open approval form true.
 
-Airflow keeps the text of a form that exists already when its task opens it again: after a vote it would show the old
-seats, after a clear the old version. This middleware lets Airflow answer first, and then writes what the gate sent
-into the form that Airflow kept. It acts on forms of our gate only, and only for the task that Airflow has just
-authorised to open its own form.
+Airflow keeps the text of a form that exists already when its task opens it again: after a vote it
+would show the old seats, after a clear the old version. This middleware lets Airflow answer first,
+and then writes what the gate sent
+into the form that Airflow kept. It acts on forms of our gate only, and only for the task that
+Airflow has just authorised to open its own form.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""``@task.governed``: any Python task, but only with a model version whose approval verifies now."""
+"""``@task.governed``: a Python task that needs a model version whose approval verifies now."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,7 +41,7 @@ class GovernedModel:
 class GovernedTaskOperator(DecoratedOperator, PythonOperator):
     """What ``@task.governed`` makes of a function; see `governed_task`."""
 
-    template_fields: Collection[str] = (
+    template_fields: Sequence[str] = (
         "templates_dict",
         "op_args",
         "op_kwargs",

@@ -105,15 +105,11 @@ def escape(text: object) -> str:
 def _asked(form: ApprovalForm) -> str:
     request = form.request
     by = escape(form.requester) if form.requester else "a scheduled run"
-    return "\n".join(
-        (
-            f"**{escape(form.model_name)}**, version {escape(form.registry_version)}, for "
-            f"**{escape(request.target)}**. Asked by {by} on {form.asked_at:%Y-%m-%d %H:%M} UTC "
-            f"in run {escape(request.run_id)} of {escape(request.dag_id)}.",
-            "",
-            f"- model digest `{request.version}`",
-            f"- request digest `{request.digest}`",
-        )
+    return (
+        f"**{escape(form.model_name)}**, version {escape(form.registry_version)}, for "
+        f"**{escape(request.target)}**. Asked by {by} on {form.asked_at:%Y-%m-%d %H:%M} UTC "
+        f"in run {escape(request.run_id)} of {escape(request.dag_id)}.\n\n"
+        f"- model digest `{request.version}`\n- request digest `{request.digest}`"
     )
 
 
@@ -133,11 +129,11 @@ def _findings(form: ApprovalForm) -> str:
     if not form.findings:
         return "### Findings\n\nNo open findings."
     lines = ["### Findings", "", "| id | severity | what | owner | due |", "|---|---|---|---|---|"]
-    for finding in form.findings:
-        lines.append(
-            f"| {escape(finding.id)} | {finding.severity.value} | {escape(finding.summary)} | "
-            f"{escape(finding.owner)} | {finding.due_at:%Y-%m-%d} |"
-        )
+    lines += [
+        f"| {escape(finding.id)} | {finding.severity.value} | {escape(finding.summary)} | "
+        f"{escape(finding.owner)} | {finding.due_at:%Y-%m-%d} |"
+        for finding in form.findings
+    ]
     return "\n".join(lines)
 
 
@@ -161,11 +157,13 @@ def _basis(form: ApprovalForm) -> str:
         lines.append(
             f"- data {escape(document['dataset'])}: {fingerprint['rows']:,} rows, "
             f"{fingerprint['columns']} columns, `{str(fingerprint['sha256'])[:19]}`, "
-            f"{'passed' if document['passed'] else 'FAILED'} its suite {escape(document['suite']['name'])}"
+            f"{'passed' if document['passed'] else 'FAILED'} its suite "
+            f"{escape(document['suite']['name'])}"
         )
     if form.training:
         lines.append(
-            f"- training script {escape(form.training['script'])}, code `{str(form.training['code_sha256'])[:19]}`, "
+            f"- training script {escape(form.training['script'])}, code "
+            f"`{str(form.training['code_sha256'])[:19]}`, "
             f"seed {form.training['seed']}"
         )
     lines.append(f"- policy pack {escape(form.policy_id)} `{str(form.request.policy)[:19]}`")
@@ -176,6 +174,7 @@ def _basis(form: ApprovalForm) -> str:
 def _meaning(form: ApprovalForm) -> str:
     return (
         f"### What an approval does\n\nIt lets exactly this version be promoted once to "
-        f"{escape(form.request.target)} and used there for {form.valid_days} days. A comment of at least "
+        f"{escape(form.request.target)} and used there for {form.valid_days} days. A comment of "
+        "at least "
         f"{form.comment_min_length} characters is required. One rejection ends the request."
     )

@@ -1,7 +1,7 @@
 """What is refused when a DAG is parsed (Airflow's cluster policy, entry point ``airflow.policy``).
 
-Only DAGs that promote a governed model are looked at more closely. A DAG author can avoid what is seen here; that is
-why promotion and every guarded task verify the approval for themselves.
+Only DAGs that promote a governed model are looked at more closely. A DAG author can avoid what is
+seen here; that is why promotion and every guarded task verify the approval for themselves.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def dag_policy(dag: Any) -> None:
 
 
 def is_a(task: Any, class_name: str) -> bool:
-    """Tell whether a task, mapped or not, is of a class of that name, without importing the class."""
+    """Tell whether a task, mapped or not, is of a class of that name, which is not imported."""
     operator_class = getattr(task, "operator_class", type(task))
     return isinstance(operator_class, type) and class_name in {
         c.__name__ for c in operator_class.__mro__
@@ -49,9 +49,10 @@ def _promotion_problems(task: Any) -> Iterable[str]:
             f"Task {task.task_id!r} promotes a model, but no {GATE} is upstream of it in this DAG: "
             f"put one there ('gate >> {task.task_id}')."
         )
-    if str(task.trigger_rule) != "all_success":
+    rule = getattr(task.trigger_rule, "value", task.trigger_rule)
+    if rule != "all_success":
         yield (
-            f"Task {task.task_id!r} promotes a model under trigger rule {str(task.trigger_rule)!r}, which can run "
+            f"Task {task.task_id!r} promotes a model under trigger rule {rule!r}, which can run "
             "past a gate that did not pass: leave it at 'all_success'."
         )
 
@@ -59,6 +60,7 @@ def _promotion_problems(task: Any) -> Iterable[str]:
 def _default_answer_problems(task: Any) -> Iterable[str]:
     if is_a(task, STOCK_FORM) and not is_a(task, GATE) and getattr(task, "defaults", None):
         yield (
-            f"Task {task.task_id!r} answers itself with {task.defaults!r} when nobody does, in a DAG that promotes a "
+            f"Task {task.task_id!r} answers itself with {task.defaults!r} when nobody does, in a "
+            "DAG that promotes a "
             "governed model: remove 'defaults'."
         )

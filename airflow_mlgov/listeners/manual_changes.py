@@ -1,7 +1,8 @@
 """Notes in the ledger when somebody sets the state of a gate or promotion by hand.
 
-Airflow calls these hooks in the api-server with its own database row, and in the task process with a runtime object;
-only the first is a change by hand. The hook is not told who did it. Nothing is refused here: a gate's state lets
+Airflow calls these hooks in the api-server with its own database row, and in the task process with
+a runtime object; only the first is a change by hand. The hook is not told who did it. Nothing is
+refused here: a gate's state lets
 nobody through, because promotion counts the votes itself.
 """
 
@@ -32,7 +33,8 @@ def on_task_instance_skipped(previous_state: Any, task_instance: Any) -> None:  
 
 
 def _note(task_instance: Any, state: str) -> None:
-    # A task process holds RuntimeTaskInstance, which has no 'operator': that is not a change by hand.
+    # A task process holds RuntimeTaskInstance, which has no 'operator': that is not a change by
+    # hand.
     if getattr(task_instance, "operator", None) not in GOVERNED:
         return
     from airflow_mlgov.service.changes import record_manual_change

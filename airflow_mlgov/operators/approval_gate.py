@@ -184,7 +184,8 @@ def _form_fields(request: str, comment_min_length: int) -> ParamsDict:
                 request,
                 type="string",
                 title="Request digest",
-                description="What this form is about. Leave it as it is: a vote that names another digest is refused.",
+                description="What this form is about. Leave it as it is: a vote that names "
+                "another digest is refused.",
             ),
         }
     )

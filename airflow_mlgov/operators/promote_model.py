@@ -72,8 +72,12 @@ class PromoteModelOperator(BaseOperator):
         clearance, registered = promotion.clearance, promotion.version
         self.log.info(
             "Alias %s of %s now points to version %s (%s), approved by request %s.",
-            self.alias, registered.name, registered.version, clearance.version, clearance.approval.request.digest,
-        )  # fmt: skip
+            self.alias,
+            registered.name,
+            registered.version,
+            clearance.version,
+            clearance.approval.request.digest,
+        )
         return {
             "model": self.model,
             "version": str(clearance.version),

@@ -1,4 +1,4 @@
-"""The Airflow plugin: what Airflow calls us for besides tasks. Everything is built when Airflow asks for it."""
+"""What Airflow calls us for besides tasks; everything is built when Airflow asks for it."""
 
 from __future__ import annotations
 

@@ -117,7 +117,8 @@ def _objections(
 ) -> Iterable[str]:
     voter = vote.voter
     if vote.assurance < pack.least_assurance:
-        yield f"assurance {vote.assurance} is below the {pack.least_assurance} that the policy pack demands"
+        needed = pack.least_assurance
+        yield f"assurance {vote.assurance} is below the {needed} that the policy pack demands"
     if pack.segregation.requester and _is_requester(voter, electorate):
         yield "the voter is the requester"
     if pack.segregation.developers and any(
@@ -147,7 +148,7 @@ def _is_full(seats: Sequence[Seat], votes: Sequence[Vote]) -> bool:
 
 
 def _seated(seats: Sequence[Seat], votes: Sequence[Vote]) -> tuple[SeatTally, ...]:
-    """Seat as many voters as possible, each once: maximum bipartite matching by augmenting paths."""
+    """Seat as many voters as possible, each once (bipartite matching by augmenting paths)."""
     chairs = [seat for seat in seats for _ in range(seat.count)]
     sitting: dict[int, Vote] = {}
 

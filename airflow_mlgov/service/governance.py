@@ -44,7 +44,8 @@ class Governance:
             known = ", ".join(sorted(self.inventory)) or "none"
             raise ConfigurationError(
                 f"Model {model_id!r} is not in the inventory, which knows: {known}.",
-                remedy="Add an inventory file for it ('airflow mlgov init' writes a skeleton) or correct the id.",
+                remedy="Add an inventory file for it ('airflow mlgov init' writes a skeleton) or "
+                "correct the id.",
             )
         return self.inventory[model_id]
 
@@ -57,7 +58,8 @@ class Governance:
         if entry.policy not in self.packs:
             known = ", ".join(sorted(self.packs)) or "none"
             raise ConfigurationError(
-                f"{entry.file}: policy pack {entry.policy!r} is not in the policy folder, which knows: {known}.",
+                f"{entry.file}: policy pack {entry.policy!r} is not in the policy folder, which "
+                f"knows: {known}.",
                 remedy="Correct 'policy' in the inventory file or add the pack.",
             )
         return self.packs[entry.policy]

@@ -15,17 +15,22 @@ from airflow_mlgov.records.people import Disclosure
 
 
 class Signer(Protocol):
-    """A private key that signs.
+    """A private key that signs."""
 
-    Attributes:
-        role: What the key is for.
-        name: Name of the key in C2SP note form.
-        public_key: 32 bytes, Ed25519.
-    """
+    @property
+    def role(self) -> KeyRole:
+        """What the key is for."""
+        ...
 
-    role: KeyRole
-    name: str
-    public_key: bytes
+    @property
+    def name(self) -> str:
+        """Name of the key in C2SP note form."""
+        ...
+
+    @property
+    def public_key(self) -> bytes:
+        """The Ed25519 public key, 32 bytes."""
+        ...
 
     def sign(self, message: bytes) -> bytes:
         """Return the 64-byte Ed25519 signature of a message."""
@@ -83,15 +88,18 @@ class LedgerStore(Protocol):
     def insert(
         self, item: InboxItem, disclosures: Mapping[str, Disclosure], at: datetime
     ) -> bytes | None:
-        """Acknowledge an entry durably; return None, or the leaf already kept under this key (nothing is written)."""
+        """Acknowledge an entry durably and return None.
+
+        If a leaf is kept under this key already, return that and write nothing.
+        """
         ...
 
     def get(self, key: str) -> tuple[bytes, int | None] | None:
-        """Return the leaf kept under a key and its index (None while it is in the inbox), or None."""
+        """Return the leaf under a key and its index (None while in the inbox), or None."""
         ...
 
     def sequence(self, integrate: Callable[[TreeHead, Sequence[InboxItem]], Sequenced]) -> TreeHead:
-        """Under the one sequencing lock: hand the head and the whole inbox to `integrate`, store what it returns."""
+        """Hand head and whole inbox to `integrate` under the one lock; store what it returns."""
         ...
 
     def head(self) -> TreeHead:
@@ -162,7 +170,10 @@ class Registry(Protocol):
     def register(
         self, name: str, model_dir: Path, manifest: Manifest, tags: Mapping[str, str]
     ) -> RegistryVersion:
-        """Store a model folder unchanged and register it as a version; the same manifest again returns the same version."""
+        """Store a model folder unchanged and register it as a version.
+
+        The same manifest again returns the same version.
+        """
         ...
 
     def find(self, name: str, manifest: Digest) -> RegistryVersion:
@@ -178,7 +189,7 @@ class Registry(Protocol):
         ...
 
     def fetch(self, version: RegistryVersion, into: Path) -> Path:
-        """Copy the model folder to a private directory and return its path; nothing else is copied."""
+        """Copy the model folder, and nothing else, to a private directory; return its path."""
         ...
 
     def set_alias(self, version: RegistryVersion, alias: str) -> None:

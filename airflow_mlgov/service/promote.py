@@ -50,7 +50,8 @@ def version_asked_by_run(gov: Governance, use: Use) -> Digest:
             return request.version
     raise GuardRefusedError(
         "approval",
-        f"Run {use.source.run_id!r} of DAG {use.source.dag_id!r} asked for no approval of {use.model!r} for "
+        f"Run {use.source.run_id!r} of DAG {use.source.dag_id!r} asked for no approval of "
+        f"{use.model!r} for "
         f"{use.target!r}.",
         remedy=ASK,
     )

@@ -110,7 +110,8 @@ def candidate_of_run(view: LedgerView, model: str, source: Source) -> Digest:
     ]
     if not registered or registered[-1].version is None:
         raise RequestRefusedError(
-            f"Run {source.run_id!r} of DAG {source.dag_id!r} registered no candidate of model {model!r}.",
+            f"Run {source.run_id!r} of DAG {source.dag_id!r} registered no candidate of model "
+            f"{model!r}.",
             remedy="Train the model in the same run (TrainModelOperator) or name the version.",
         )
     return registered[-1].version
@@ -141,7 +142,8 @@ def _required_evidence(
     missing = [kind for kind in needed if latest[kind] is None]
     if missing:
         raise RequestRefusedError(
-            f"Version {version} of model {entry.id!r} lacks evidence that policy pack {pack.id!r} demands: "
+            f"Version {version} of model {entry.id!r} lacks evidence that policy pack {pack.id!r} "
+            "demands: "
             f"{', '.join(missing)}.",
             remedy="Run the steps that produce it before the gate.",
         )
@@ -167,9 +169,11 @@ def _refuse_other_plan(
 ) -> None:
     if validated and validated.body["policy_sha256"] != str(pack.digest):
         raise RequestRefusedError(
-            f"Model {entry.id!r} was validated under policy {validated.body['policy_sha256']}, but the pack in "
+            f"Model {entry.id!r} was validated under policy {validated.body['policy_sha256']}, "
+            "but the pack in "
             f"force is {pack.digest}.",
-            remedy="Validate again: the plan is fixed before results exist, so a new pack needs a new validation.",
+            remedy="Validate again: the plan is fixed before results exist, so a new pack needs a "
+            "new validation.",
         )
 
 
@@ -183,7 +187,8 @@ def _data_evidence(view: LedgerView, trained: SealedEntry) -> list[tuple[str, Di
     unchecked = [item["name"] for item in inputs if item["sha256"] not in passed]
     if unchecked:
         raise RequestRefusedError(
-            f"Model {trained.model!r} was trained on data that no passed validation covers: {', '.join(unchecked)}.",
+            f"Model {trained.model!r} was trained on data that no passed validation covers: "
+            f"{', '.join(unchecked)}.",
             remedy="Run ValidateDataOperator on the very files that go into training.",
         )
     return [
@@ -202,7 +207,8 @@ def _refuse_open_high_findings(view: LedgerView, model: str, version: Digest) ->
         listed = "; ".join(f"{finding.id} ({finding.summary})" for finding in high)
         raise RequestRefusedError(
             f"Version {version} of model {model!r} has open High findings: {listed}.",
-            remedy="A finding is dealt with by a new version, or closed by those whom the pack names.",
+            remedy="A finding is dealt with by a new version, or closed by those whom the pack "
+            "names.",
         )
 
 

@@ -46,7 +46,7 @@ class ModelInUse:
 
 @contextmanager
 def model_in_use(gov: Governance, registry: Registry, use: Use, alias: str) -> Iterator[ModelInUse]:
-    """Hand out the version that an alias points to, if its approval verifies now; note its use afterwards.
+    """Hand out the version in use if its approval verifies now; note its use afterwards.
 
     In the inventory's mode ``observe`` or ``warn`` a failed check is recorded (and warned of) but
     lets the task run.
@@ -95,7 +95,8 @@ def _verified(
         if registered.manifest is None:
             raise GuardRefusedError(
                 "registration",
-                f"{registered.uri} was not registered by TrainModelOperator: it has no manifest digest.",
+                f"{registered.uri} was not registered by TrainModelOperator: it has no manifest "
+                "digest.",
                 remedy="Train and register the model in a governed run.",
             )
         clearance = clear_scoring(gov, use, registered.manifest, alias)

@@ -1,4 +1,4 @@
-"""May this model version be used, here and now? Promotion and every guarded task ask this, on every run.
+"""May this model version be used, here and now? Every promotion and guarded task asks this.
 
 Everything is recounted from the signed ledger and from the very bytes that will be used. Nothing is
 taken from XCom, from task states or from an entry that says "granted".
@@ -104,7 +104,8 @@ def clear_scoring(gov: Governance, use: Use, version: Digest, alias: str) -> Cle
     if not promoted:
         raise GuardRefusedError(
             "promotion",
-            f"Version {version} is approved for {use.target!r} but no promotion has used that approval.",
+            f"Version {version} is approved for {use.target!r} but no promotion has used that "
+            "approval.",
             remedy=_PROMOTE,
         )
     _refuse_moved_alias(gov, use, version, alias)
@@ -188,7 +189,8 @@ def record_refusal(
 _PROMOTE = (
     "Promote it with PromoteModelOperator; an alias that was moved by hand counts for nothing."
 )
-_ALTERED = "The files were changed after approval: restore them from a copy, or train, validate and ask anew."
+_ALTERED = "The files were changed after approval: restore them from a copy, or train, validate "
+"and ask anew."
 
 
 def _granted(gov: Governance, use: Use, version: Digest) -> list[Standing]:
@@ -198,7 +200,8 @@ def _granted(gov: Governance, use: Use, version: Digest) -> list[Standing]:
     if granted:
         return granted
     if not found:
-        problem = f"Nobody was asked to approve version {version} of model {use.model!r} for {use.target!r}."
+        problem = f"Nobody was asked to approve version {version} of model {use.model!r} for "
+        f"{use.target!r}."
     else:
         problem = _why_not_granted(found[-1])
     raise GuardRefusedError("approval", problem, remedy=ASK)
@@ -228,7 +231,7 @@ def _why_not_granted(standing: Standing) -> str:
         for seat in standing.count.seats
         if seat.open_count
     )
-    return f"Version {request.version} is not approved for {request.target!r}: seats are still open: {seats}."
+    return f"Version {request.version} is not approved for {request.target!r}; open seats: {seats}."
 
 
 def _still_holds(gov: Governance, use: Use, version: Digest, approval: Standing) -> Clearance:
@@ -242,7 +245,8 @@ def _still_holds(gov: Governance, use: Use, version: Digest, approval: Standing)
     if pack.digest != approval.pack.digest and pack.existing_approvals == "end":
         raise GuardRefusedError(
             "policy",
-            f"Policy pack {pack.id!r} ({pack.digest}) ends approvals given under {approval.pack.digest}.",
+            f"Policy pack {pack.id!r} ({pack.digest}) ends approvals given under "
+            f"{approval.pack.digest}.",
             remedy=ASK,
         )
     return Clearance(use, version, approval)

@@ -43,7 +43,7 @@ class Answer:
 def record_answer(
     gov: Governance, request: ApprovalRequest, answer: Answer, source: Source
 ) -> None:
-    """Put an answer on record as a vote, or as a refused vote; the same answer again changes nothing.
+    """Put an answer on record as a vote or a refused vote; the same answer again changes nothing.
 
     Raises:
         LedgerUnavailableError: The ledger cannot be written; a retry may help.
@@ -78,7 +78,7 @@ def record_answer(
 
 
 def count_votes(gov: Governance, request: ApprovalRequest) -> Standing:
-    """Return where the request stands, and put on record what the count says: refused votes, and the decision.
+    """Return where the request stands; refused votes and the decision go on record.
 
     Raises:
         ApprovalDeniedError: Somebody entitled rejected it; a retry does not help.
@@ -96,8 +96,10 @@ def count_votes(gov: Governance, request: ApprovalRequest) -> Standing:
         gov.ledger.seal(receipt)
     if standing.decision is Decision.DENIED:
         raise ApprovalDeniedError(
-            f"Version {request.version} of model {request.model!r} was rejected for {request.target!r}.",
-            remedy="Read the comment with 'airflow mlgov ledger show', then train or validate anew.",
+            f"Version {request.version} of model {request.model!r} was rejected for "
+            f"{request.target!r}.",
+            remedy="Read the comment with 'airflow mlgov ledger show', then train or validate "
+            "anew.",
         )
     return standing
 

@@ -1,4 +1,4 @@
-"""Settings to stores, signers, registries and platforms: the one place where ports meet implementations."""
+"""Settings to implementations: the one place where ports meet what stands behind them."""
 
 from __future__ import annotations
 

@@ -56,7 +56,8 @@ def open_ledger_store(url: str) -> LedgerStore:
 
         return SqliteStore.from_url(url)
     raise ConfigurationError(
-        f"[mlgov] ledger_url has the scheme {url.split(':', 1)[0]!r}, which this version cannot keep a ledger in.",
+        f"[mlgov] ledger_url has the scheme {url.split(':', 1)[0]!r}, which this version cannot "
+        "keep a ledger in.",
         remedy="Use sqlite:////absolute/path/ledger.db.",
     )
 

@@ -1,4 +1,4 @@
-"""The ``[mlgov]`` section of Airflow's configuration, read when it is needed and never at import."""
+"""Section ``[mlgov]`` of Airflow's configuration, read when it is needed, never at import."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Settings:
 
 
 def settings() -> Settings:
-    """Return the settings, each from Airflow's own sources (file, environment, ``_cmd``, ``_secret``).
+    """Return the settings, from Airflow's own sources (file, environment, ``_cmd``, ``_secret``).
 
     Raises:
         ConfigurationError: One is missing; a retry does not help.

@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+from markdown_it import MarkdownIt
+
+from airflow_mlgov.dossiers.approval_form import (
+    MAX_TEXT,
+    ApprovalForm,
+    SeatLine,
+    body_of,
+    escape,
+    subject_of,
+)
+from airflow_mlgov.records.digest import Digest
+from airflow_mlgov.records.governance import (
+    ApprovalRequest,
+    Finding,
+    Outcome,
+    Severity,
+    TestResult,
+)
+
+NOW = datetime(2026, 6, 1, tzinfo=UTC)
+DIGEST = Digest.of(b"x")
+REQUEST = ApprovalRequest(
+    "m", DIGEST, "production", DIGEST, (("model.trained", DIGEST),), "d", "r", "gate", -1
+)
+FORM = ApprovalForm(
+    request=REQUEST,
+    model_name="Retail PD",
+    registry_version="3",
+    requester="erin",
+    policy_id="retail_credit",
+    valid_days=365,
+    comment_min_length=10,
+    seats=[
+        SeatLine("model_owner", ("olivia (L0)",), 0, ("olivia",)),
+        SeatLine("validator", (), 1, ("victor",)),
+    ],
+    results=[
+        TestResult("t", "AUC", 0.7712, Outcome.PASS, "fail below 0.68", {"validation": 9000}, "s")
+    ],
+    findings=[Finding("F-1", "m", DIGEST, Severity.LOW, "t", "calibration is off", "olivia", NOW)],
+    training={"script": "train.py", "code_sha256": str(DIGEST), "seed": 42},
+    data=[],
+    refused=["erin: the voter is the requester"],
+    asked_at=NOW,
+)
+
+
+def rendered(form: ApprovalForm) -> str:
+    return MarkdownIt("commonmark").enable("table").render(body_of(form))
+
+
+def test_says_what_is_asked_who_sits_and_what_was_found():
+    html = rendered(FORM)
+    for text in (
+        "Retail PD",
+        str(DIGEST),
+        "olivia (L0)",
+        "nobody yet",
+        "0.7712",
+        "calibration is off",
+        "365 days",
+    ):
+        assert text in html, text
+    assert subject_of(FORM) == "Approve Retail PD version 3 for production?"
+    assert html.count("<table>") == 3
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        "<script>alert(1)</script>",
+        "[approve](https://evil.example)",
+        "![x](https://evil.example/x.png)",
+        "a | b | c |\n|---|---|",
+        "# heading\n\n* list\n\n```\ncode",
+        "https://evil.example",
+        "a\r\n\r\n| model_owner | olivia | 0 |",
+        "\u202egnp.exe\u0000",
+        "<b onmouseover=x>",
+        "**bold** _it_ `code` ~~s~~",
+        "$\\LaTeX$ &lt;",
+    ],
+)
+def test_untrusted_text_shows_as_text(hostile):
+    html, plain = rendered(form_of(hostile)), rendered(form_of("harmless"))
+    for tag in (
+        "<script",
+        "<a ",
+        "<img",
+        "<b ",
+        "<h1",
+        "<code",
+        "<table",
+        "<tr",
+        "<li",
+        "<em",
+        "<strong",
+        "<s>",
+    ):
+        assert html.count(tag) == plain.count(tag), (tag, html)
+    assert "\u202e" not in html
+    assert "\u0000" not in html
+
+
+def form_of(text: str) -> ApprovalForm:
+    return replace(
+        FORM,
+        model_name=text,
+        requester=text,
+        seats=[SeatLine(text, (text,), 0, (text,))],
+        findings=[replace(FORM.findings[0], summary=text, owner=text, id=text)],
+        results=[replace(FORM.results[0], title=text, threshold=text, segment=text)],
+        training={"script": text, "code_sha256": str(DIGEST), "seed": 1},
+        refused=[text],
+    )
+
+
+def test_long_text_is_cut():
+    assert len(escape("x" * 10_000)) == MAX_TEXT
