@@ -86,16 +86,12 @@ def retail_pd() -> None:
 
         return score_file(governed_model.path, clients, scores)
 
-    (
-        split(DATA, DEVELOPMENT, VALIDATION)
-        >> [check_development, check_validation]
-        >> train_champion
-        >> train_challenger
-        >> validate
-        >> gate
-        >> promote
-        >> score(clients=VALIDATION, scores=f"{RUN_DIR}/scores.csv")
-    )
+    checks = [check_development, check_validation]
+    split(DATA, DEVELOPMENT, VALIDATION) >> checks
+    for check in checks:
+        check >> [train_champion, train_challenger]
+    [train_champion, train_challenger] >> validate >> gate >> promote
+    promote >> score(clients=VALIDATION, scores=f"{RUN_DIR}/scores.csv")
 
 
 retail_pd()

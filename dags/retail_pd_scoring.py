@@ -1,0 +1,41 @@
+"""Score clients with the version of ``retail_pd`` in use: what runs every month between two trainings.
+
+The task asks for nothing but the model's name. Which version that is, and whether its approval holds, is verified on
+every run.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+
+from airflow.sdk import Param, dag, task
+
+from airflow_mlgov import GovernedModel
+
+CLIENTS = str(Path(__file__).parent / "data" / "taiwan_credit.csv")
+RUN_DIR = "{{ var.value.get('retail_pd_dir', '/tmp/retail_pd') }}/{{ run_id | replace(':', '') }}"
+
+
+@dag(
+    schedule=None,
+    start_date=datetime(2026, 1, 1),
+    catchup=False,
+    params={
+        "clients": Param(CLIENTS, type="string", description="CSV file of the clients to score")
+    },
+    tags=["mlgov", "example"],
+)
+def retail_pd_scoring() -> None:
+    """Score a file of clients."""
+
+    @task.governed(model="retail_pd")
+    def score(governed_model: GovernedModel, clients: str, scores: str) -> int:
+        from retail_pd_model.scoring import score_file
+
+        return score_file(governed_model.path, clients, scores)
+
+    score(clients="{{ params.clients }}", scores=f"{RUN_DIR}/scores.csv")
+
+
+retail_pd_scoring()
