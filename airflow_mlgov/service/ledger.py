@@ -242,6 +242,7 @@ class Ledger:
 
         Raises:
             LedgerUnavailableError: The store cannot be reached, or nothing was signed yet.
+            LedgerIntegrityError: The store is too damaged for a report; a retry does not help.
         """
         head = self._store.head()
         if not head.note and not any(self._store.leaves(0, 1)):
@@ -268,6 +269,8 @@ class Ledger:
                 "no log key.",
                 remedy="Start the sequencer, or give this process the log key.",
             )
+        if self._store.head().size:
+            raise LedgerIntegrityError("The ledger's genesis entry is missing: it was removed.")
         signer = self._signers[KeyRole.LOG]
         origin = f"airflow-mlgov/{uuid.uuid4()}"
         entry = Entry(

@@ -105,8 +105,9 @@ class SqliteStore:
             ConfigurationError: Another kind of URL, or not an absolute path.
         """
         if not url.startswith(URL_PREFIX):
-            raise ConfigurationError(
-                f"{url!r} is not a URL of a SQLite file (sqlite:////absolute/path)."
+            raise ConfigurationError(  # without the URL: it may hold another database's password
+                "The ledger's URL does not name a SQLite file.",
+                remedy="Set [mlgov] ledger_url to sqlite:////absolute/path/ledger.db (four slashes).",
             )
         return cls(url.removeprefix(URL_PREFIX), timeout_s=timeout_s)
 
