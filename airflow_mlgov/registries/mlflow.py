@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import os
 import re
+import tempfile
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -47,10 +48,12 @@ _QUIET = {
     "DO_NOT_TRACK": "true",
     "MLFLOW_MODEL_CATALOG_URI": "",
 }
-_PATIENCE = {
+_MANNERS = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
 _MISSING = frozenset({"RESOURCE_DOES_NOT_EXIST", "NOT_FOUND"})
 _PASSING = frozenset(
@@ -269,7 +272,7 @@ class MlflowRegistry:
     @contextmanager
     def _talking(self, missing: str = "") -> Iterator[MlflowClient]:
         """Yield a client, its login in the environment meanwhile; translate what goes wrong."""
-        with _environment({**_PATIENCE, **self._login}):
+        with _environment({**_MANNERS, **self._login}):
             try:
                 if self._client is None:
                     self._client = self._connect()
@@ -363,9 +366,10 @@ def _download(client: MlflowClient, run_id: str, into: Path) -> None:
     if not paths:
         raise VersionNotFoundError(f"MLflow holds no files of run {run_id}.")
     for path in paths:
-        client.download_artifacts(run_id, path, str(into))
-    (into / _MODEL).rename(into / "model")
-    (into / _PACKAGE).rmdir()
+        target = into / PurePosixPath(path).relative_to(_PACKAGE)
+        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=into) as scratch:
+            Path(client.download_artifacts(run_id, path, scratch)).rename(target)
 
 
 def _list_files(client: MlflowClient, run_id: str, folder: str) -> Iterator[str]:

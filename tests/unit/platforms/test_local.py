@@ -240,11 +240,11 @@ GRANDCHILDREN = """
     if os.fork() == 0:  # a daemon that leaves session and group
         os.setsid()
         if os.fork() == 0:
-            print("daemon", os.getpid(), flush=True)
+            os.write(1, f"daemon {{os.getpid()}}\\n".encode())
             time.sleep(300)
         os._exit(0)
-    print("child", child.pid, flush=True)
-    print("self", os.getpid(), flush=True)
+    os.write(1, f"child {{child.pid}}\\n".encode())
+    os.write(1, f"self {{os.getpid()}}\\n".encode())
     {then}
 """
 

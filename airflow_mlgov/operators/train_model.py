@@ -1,0 +1,123 @@
+"""Training a governed model."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import BaseOperator
+
+from airflow_mlgov.operators.run import governed_run, source_of, trigger_user
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from airflow_mlgov.service.ports import Platform
+
+
+class TrainModelOperator(BaseOperator):
+    """Run a training script, register what it makes, and put its origin on record.
+
+    The script is started as ``python script.py`` in a process, working directory and environment of
+    its own; what it is given and what it must write stands in
+    ``docs/reference/training-contract.md``, the same on every platform. Its output comes into the
+    task's log line by line. It ends with the task: marked failed, cleared, timed out or killed.
+
+    Args:
+        model: Id in the inventory. Templated.
+        script: Path of the script. Templated.
+        inputs: Paths of files, by the name that the script knows them by. Templated.
+        parameters: JSON values for the script. Templated.
+        seed: 0 to 2^32-1, for every random generator of the script.
+        variant: ``candidate``, or ``challenger`` for what the candidate is compared with.
+            Templated.
+        platform: Where it runs (``local``). Templated.
+        registry_conn_id: Airflow connection of the registry.
+        timeout_s: Wall-clock limit in seconds; None for no limit.
+        memory_mb: Memory limit in MiB; None for no limit.
+
+    Returns:
+        XCom ``{"model", "version": "sha256:…", "registry_version", "uri", "variant", "metrics"}``.
+
+    Raises:
+        AirflowFailException: The script failed or broke its contract, an input is missing, or the
+            model directory holds what may not be there.
+        AirflowException: Ledger or registry cannot be reached; a retry may help.
+    """
+
+    template_fields: Collection[str] = (
+        "model",
+        "script",
+        "inputs",
+        "parameters",
+        "variant",
+        "platform",
+    )
+
+    def __init__(
+        self,
+        *,
+        model: str,
+        script: str,
+        inputs: dict[str, str],
+        parameters: dict[str, Any] | None = None,
+        seed: int = 0,
+        variant: str = "candidate",
+        platform: str = "local",
+        registry_conn_id: str = "mlflow_default",
+        timeout_s: float | None = None,
+        memory_mb: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.model = model
+        self.script = script
+        self.inputs = inputs
+        self.parameters = parameters or {}
+        self.seed = seed
+        self.variant = variant
+        self.platform = platform
+        self.registry_conn_id = registry_conn_id
+        self.timeout_s = timeout_s
+        self.memory_mb = memory_mb
+        self._running: Platform | None = None
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Train, register and record."""
+        from pathlib import Path
+
+        from airflow_mlgov.service.train import TrainingOrder, train
+        from airflow_mlgov.wiring import open_governance, open_platform, open_registry
+
+        order = TrainingOrder(
+            model=self.model,
+            script=Path(self.script),
+            inputs=self.inputs,
+            parameters=self.parameters,
+            seed=self.seed,
+            variant=self.variant,
+            timeout_s=self.timeout_s,
+            memory_mb=self.memory_mb,
+            source=source_of(context),
+            developer=trigger_user(context),
+        )
+        with governed_run():
+            self._running = open_platform(self.platform)
+            registry = open_registry(self.registry_conn_id)
+            trained = train(order, open_governance(), self._running, registry, self._log_line)
+        self.log.info(
+            "Model %s: version %s is registered as %s (%s).",
+            self.model,
+            trained.manifest.digest,
+            trained.registered.uri,
+            self.variant,
+        )
+        return trained.as_json()
+
+    def on_kill(self) -> None:
+        """End the script and everything that it started."""
+        if self._running is not None:
+            self._running.cancel()
+
+    def _log_line(self, line: str) -> None:
+        self.log.info("%s", line)
