@@ -165,7 +165,8 @@ class TableData:
         url = self._engine().url
         system = {"postgresql": "postgres"}.get(url.get_backend_name(), url.get_backend_name())
         if not url.host:
-            return f"{system}://{Path(url.database or '').absolute()}.{self.table}"
+            path = str(Path(url.database or "").absolute()).lstrip("/")
+            return f"{system}:///{path}.{self.table}"
         port = f":{url.port}" if url.port else ""
         return f"{system}://{url.host}{port}/{url.database}.{self.table}"
 
@@ -317,14 +318,15 @@ def _read_parquet(file: BufferedReader, path: str) -> DataFrame:
     from pyarrow import parquet
 
     try:
-        # Without pandas' notes, which would turn some columns into an index.
-        frame: DataFrame = parquet.read_table(file).to_pandas(ignore_metadata=True)
+        frame: DataFrame = parquet.read_table(file).to_pandas()
     except (pa.ArrowException, OSError) as error:
         raise DataError(
             f"Data file {path} is no readable Parquet file: {' '.join(str(error).split())}.",
             remedy="Check what wrote it.",
         ) from error
-    return _with_rows(frame, path)
+    # What pandas wrote as a named index is data: a key, mostly.
+    named = [name for name in frame.index.names if name is not None]
+    return _with_rows(frame.reset_index(level=named) if named else frame, path)
 
 
 def _with_rows(frame: DataFrame, what: str) -> DataFrame:

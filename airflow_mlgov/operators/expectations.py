@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 _INDEX = "mlgov_index"
 # No examples of failing values: whatever else a result holds is left out by `service.disclosure`.
 _RESULT_FORMAT = {"result_format": "BASIC", "partial_unexpected_count": 0}
-_EXCEPTION = re.compile(r"^(?:[A-Za-z_][\w.]*\.)?([A-Za-z_]\w*)(?::|$)")
+# A class name that cannot be the value of a row, which a message of several lines may begin with.
+_EXCEPTION = re.compile(r"^(?:\w+\.)*([A-Za-z]\w*(?:Error|Exception))(?::|$)")
 
 
 def engine_name() -> str:
@@ -175,10 +176,9 @@ def _exception_name(info: Mapping[str, Any]) -> str:
     else:
         failures = list(info.values())
     for failure in failures:
-        lines = str(failure.get("exception_traceback") or "").strip().splitlines()
-        # The last line that names one: what follows may be a message of several lines.
-        names = [m[1] for line in lines if (m := _EXCEPTION.match(line)) and m[1] != "Traceback"]
-        return names[-1] if names else "error"
+        lines = str(failure.get("exception_traceback") or "").splitlines()
+        # The first one named is the root cause; what follows wraps it.
+        return next((found[1] for line in lines if (found := _EXCEPTION.match(line))), "error")
     return ""
 
 
@@ -228,11 +228,12 @@ def _import_gx() -> Any:
 def _quiet() -> Iterator[None]:
     """Keep the library's hundreds of lines, some with values of rows, out of the task's log."""
     log = logging.getLogger("great_expectations")
-    level = log.level
-    log.setLevel(logging.CRITICAL + 1)
+    # Not by its level: some of its loggers set their own, but all of them report to this one.
+    handlers, propagates = log.handlers, log.propagate
+    log.handlers, log.propagate = [logging.NullHandler()], False
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        log.setLevel(level)
+        log.handlers, log.propagate = handlers, propagates

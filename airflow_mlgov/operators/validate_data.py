@@ -105,13 +105,10 @@ class ValidateDataOperator(LineageMixin, BaseOperator):
         if not self.data:
             return None
         from airflow_mlgov.lineage import events
-        from airflow_mlgov.lineage.datasets import DataRef
         from airflow_mlgov.operators.data_sources import FileData
-        from airflow_mlgov.service.artefacts import fingerprint_file
 
         source = FileData(str(self.data))
-        digest, size_bytes = fingerprint_file(source.file)
-        data = DataRef(source.uri, digest, size_bytes=size_bytes)
+        data = self.data_before(source.uri)
         return events.validate_data(data, dataset=self.dataset or source.name)
 
     def _lineage_of(self, result: ValidatedData) -> StepLineage:
@@ -124,7 +121,6 @@ class ValidateDataOperator(LineageMixin, BaseOperator):
             result.fingerprint.sha256,
             rows=result.fingerprint.rows,
             fields=tuple((column.name, column.type) for column in result.fingerprint.columns),
-            is_known_at_start=bool(self.data),
         )
         checks = [
             Check(
@@ -137,7 +133,7 @@ class ValidateDataOperator(LineageMixin, BaseOperator):
             for outcome in result.outcomes
         ]
         return events.validate_data(
-            data, dataset=result.dataset, evidence=result.evidence, checks=checks
+            self.placed(data), dataset=result.dataset, evidence=result.evidence, checks=checks
         )
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import logging
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import pytest
 
@@ -18,6 +19,7 @@ from airflow_mlgov.service.validate_data import (
     validate_data,
 )
 
+ROOT = Path(__file__).parents[3]
 TASK = Source("retail_pd", "run-1", "check", -1, 1)
 AGE_TO = {"column": "AGE"}
 SUITE = Suite(
@@ -126,6 +128,12 @@ def test_the_evidence_says_everything_but_a_rows_value(world) -> None:
     assert document["expectations"][1]["observed_value"] == 35.5
     assert document["expectations"][2]["observed_value"] is None
     assert "79" not in json.dumps(document["expectations"])
+
+
+def test_version_1_of_the_document_never_changes(world) -> None:
+    golden = ROOT / "tests" / "assets" / "evidence" / "data_validation-1.json"
+
+    assert world.gov.evidence.get(_validate(world, FAILED).evidence) == golden.read_bytes()
 
 
 def test_a_failure_is_kept_before_it_is_refused(world) -> None:
