@@ -1,12 +1,12 @@
 """One credit model, governed end to end: the example that the demo runs.
 
-Champion: a logistic scorecard. Challenger: gradient boosting. The data are 30,000 credit card clients in Taiwan,
-2005 (see ``data/README.md``).
+Champion: a logistic scorecard. Challenger: gradient boosting. The data are 30,000 credit card
+clients in Taiwan, 2005 (see ``data/README.md``).
 """
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 from airflow.sdk import dag, task
@@ -28,7 +28,7 @@ RUN_DIR = "{{ var.value.get('retail_pd_dir', '/tmp/retail_pd') }}/{{ run_id | re
 DEVELOPMENT, VALIDATION = f"{RUN_DIR}/development.csv", f"{RUN_DIR}/validation.csv"
 
 
-@dag(schedule=None, start_date=datetime(2026, 1, 1), catchup=False, tags=["mlgov", "example"])
+@dag(schedule=None, start_date=datetime(2026, 1, 1, tzinfo=UTC), catchup=False, tags=["mlgov", "example"])
 def retail_pd() -> None:
     """Train, validate, let people approve, promote and score ``retail_pd``."""
 

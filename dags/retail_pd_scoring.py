@@ -1,12 +1,12 @@
-"""Score clients with the version of ``retail_pd`` in use: what runs every month between two trainings.
+"""Score clients with the version of ``retail_pd`` in use, as it runs between two trainings.
 
-The task asks for nothing but the model's name. Which version that is, and whether its approval holds, is verified on
-every run.
+The task names the model and nothing else. Which version is in use, and whether its approval holds,
+is verified on every run.
 """
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 from airflow.sdk import Param, dag, task
@@ -19,7 +19,7 @@ RUN_DIR = "{{ var.value.get('retail_pd_dir', '/tmp/retail_pd') }}/{{ run_id | re
 
 @dag(
     schedule=None,
-    start_date=datetime(2026, 1, 1),
+    start_date=datetime(2026, 1, 1, tzinfo=UTC),
     catchup=False,
     params={
         "clients": Param(CLIENTS, type="string", description="CSV file of the clients to score")
