@@ -270,7 +270,10 @@ class Ledger:
                 remedy="Start the sequencer, or give this process the log key.",
             )
         if self._store.head().size:
-            raise LedgerIntegrityError("The ledger's genesis entry is missing: it was removed.")
+            kept = self._store.get(GENESIS_KEY)  # another process may just have begun the ledger
+            if kept is None:
+                raise LedgerIntegrityError("The ledger's genesis entry is missing: it was removed.")
+            return kept[0]
         signer = self._signers[KeyRole.LOG]
         origin = f"airflow-mlgov/{uuid.uuid4()}"
         entry = Entry(

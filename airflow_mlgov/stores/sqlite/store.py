@@ -35,6 +35,7 @@ from airflow_mlgov.stores.sqlite.file_lock import file_lock
 SCHEMA_VERSION = 1
 APPLICATION_ID = 0x6D6C6776  # "mlgv": marks the file as ours
 URL_PREFIX = "sqlite:///"
+_REMEDY = "Set [mlgov] ledger_url to sqlite:////absolute/path/ledger.db (four slashes)."
 
 _SCHEMA = f"""
 CREATE TABLE inbox (
@@ -90,8 +91,7 @@ class SqliteStore:
             raise ConfigurationError(
                 f"The ledger's file {str(path)!r} is not an absolute path, so processes would not "
                 "share it.",
-                remedy="Set [mlgov] ledger_url to sqlite:////absolute/path/ledger.db (four "
-                "slashes).",
+                remedy=_REMEDY,
             )
         self._timeout_s = timeout_s
         self._read_only = read_only
@@ -107,7 +107,7 @@ class SqliteStore:
         if not url.startswith(URL_PREFIX):
             raise ConfigurationError(  # without the URL: it may hold another database's password
                 "The ledger's URL does not name a SQLite file.",
-                remedy="Set [mlgov] ledger_url to sqlite:////absolute/path/ledger.db (four slashes).",
+                remedy=_REMEDY,
             )
         return cls(url.removeprefix(URL_PREFIX), timeout_s=timeout_s)
 

@@ -1,0 +1,149 @@
+"""``airflow mlgov ledger``: what it prints, writes and exits with."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from airflow_mlgov.cli.ledger import ledger_commands
+from airflow_mlgov.ledger.checkpoint import Vkey
+from airflow_mlgov.ledger.trust import TrustRoot
+from airflow_mlgov.records.digest import Digest
+from airflow_mlgov.records.people import Person
+from airflow_mlgov.service.ledger import EntryDraft, Ledger
+from airflow_mlgov.signers.file import open_signers
+from airflow_mlgov.stores.sqlite import SqliteStore
+
+
+def run(*words: str) -> int:
+    parser = argparse.ArgumentParser()
+    commands = parser.add_subparsers()
+    for command in ledger_commands():
+        sub = commands.add_parser(command.name)
+        for arg in command.args:
+            arg.add_to_parser(sub)
+        sub.set_defaults(func=command.func)
+    args = parser.parse_args(words)
+    try:
+        args.func(args)
+    except SystemExit as exit_:
+        return int(exit_.code or 0)
+    return 0
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("AIRFLOW__MLGOV__LEDGER_URL", f"sqlite:///{tmp_path}/ledger.db")
+    monkeypatch.setenv("AIRFLOW__MLGOV__KEYS_DIR", str(tmp_path / "keys"))
+    ledger = Ledger(SqliteStore(tmp_path / "ledger.db"), open_signers(tmp_path / "keys"))
+    for number, name in enumerate(["Ada", "[red]Eve\r\n\x1b[31m\u202e|<b>"]):
+        ledger.append(
+            EntryDraft(
+                kind="model.scored",
+                model="retail_pd",
+                version=Digest("a" * 64),
+                body={"request_sha256": "x", "target": "production"},
+                identity=(str(number),),
+                people={"who": Person(str(number), name)},
+                texts={"comment": "fine"},
+            )
+        )
+    ledger.drain()
+    return tmp_path
+
+
+def test_verify_says_what_was_checked_and_what_cannot_be(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("verify") == 0
+    out = capsys.readouterr().out
+    assert out.startswith("The ledger verifies.")
+    assert "3 entries, re-hashed" in out
+    assert "Not proven by this:" in out
+    assert "name a file with --trust" in out
+
+
+def test_verify_with_a_trust_file_a_copy_and_a_checkpoint(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    trust, note, copy = (str(home / name) for name in ("trust.json", "kept.note", "copy.db"))
+    assert run("trust", "--file", trust, "--vkey", str(home / "log.vkey")) == 0
+    assert run("checkpoint", "--file", note) == 0
+    with sqlite3.connect(home / "ledger.db") as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    shutil.copy(home / "ledger.db", copy)
+    capsys.readouterr()
+    assert run("verify", "--trust", trust, "--file", copy, "--checkpoint", note, "--output", "json") == 0
+    (report,) = json.loads(capsys.readouterr().out)
+    shown = [str(report[name]) for name in ("fine", "entries", "earlier_checkpoints")]
+    assert shown == ["True", "3", "1"]  # Airflow's own JSON output writes numbers as text
+    assert {kind: int(count) for kind, count in report["kinds"].items()} == {"genesis": 1, "model.scored": 2}
+    root = TrustRoot.parse(Path(trust).read_bytes())
+    assert Vkey.parse((home / "log.vkey").read_text().strip()) == root.log_keys[0]
+    assert root.log_keys[0].name == root.origin == report["origin"]
+
+
+def test_verify_exits_1_on_an_altered_ledger(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with sqlite3.connect(home / "ledger.db") as connection:
+        connection.execute("DELETE FROM entries WHERE seq = 2")
+    assert run("verify") == 1
+    out = capsys.readouterr().out
+    assert out.startswith("THE LEDGER DOES NOT VERIFY.")
+    assert "removed" in out
+
+
+def test_verify_exits_1_on_a_damaged_file(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = home / "broken.db"
+    path.write_bytes(b"SQLite format 3\x00" + b"\xff" * 9000)
+    assert run("trust", "--file", str(home / "t.json")) == 0
+    assert run("verify", "--trust", str(home / "t.json"), "--file", str(path)) == 1
+    assert "damaged" in capsys.readouterr().err
+
+
+def test_verify_exits_3_on_an_unknown_key(home: Path) -> None:
+    trust = home / "trust.json"
+    assert run("trust", "--file", str(trust)) == 0
+    value = json.loads(trust.read_text())
+    other = open_signers(home / "other")
+    value["log_keys"] = [str(Vkey(value["origin"], other["log"].public_key))]  # type: ignore[index]
+    trust.write_text(json.dumps(value))
+    assert run("verify", "--trust", str(trust)) == 3
+
+
+@pytest.mark.parametrize("words", [
+    ("verify", "--trust", "{}/none.json"), ("verify", "--file", "{}/none.db"), ("trust", "--file", "{}/no/folder/t.json"),
+])  # fmt: skip
+def test_wrong_use_exits_64_and_makes_nothing(home: Path, words: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    before = sorted(home.iterdir())
+    assert run(*(word.format(home) for word in words)) == 64
+    assert str(home) in capsys.readouterr().err
+    assert sorted(home.iterdir()) == before
+
+
+def test_a_malformed_trust_file_exits_1(home: Path) -> None:
+    (home / "trust.json").write_text('{"version": 1, "version": 1}')
+    assert run("verify", "--trust", str(home / "trust.json")) == 1
+
+
+def test_threat_31_show_prints_one_line_an_entry_whatever_the_names(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("show") == 0
+    table = capsys.readouterr().out
+    assert "Ada" in table
+    assert "[red]Eve" in table
+    assert not set(table) & set("\x1b\u202e\r")
+    assert run("show", "--output", "plain") == 0
+    lines = [line for line in capsys.readouterr().out.split("\n") if line.strip()]
+    assert len([line for line in lines if "model.scored" in line]) == 2
+
+
+def test_show_filters_and_gives_programs_everything(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("show", "--model", "retail_pd", "--kind", "model.scored", "--output", "json") == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [int(row["index"]) for row in rows] == [1, 2]
+    assert rows[0]["people"] == {"who": {"id": "0", "name": "Ada"}}
+    assert rows[0]["texts"] == {"comment": "fine"}
+    assert rows[0]["body"] == {"request_sha256": "x", "target": "production"}
+    assert rows[0]["version"] == "sha256:" + "a" * 64
+    assert run("show", "--model", "nobody", "--output", "json") == 0
+    assert json.loads(capsys.readouterr().out) == []
