@@ -80,7 +80,7 @@ def _report(
     empty = dict.fromkeys(next(iter(columns.values()), {"id": ""}), "")
     rows = [_file_row(file, found, columns.get(file, empty)) for file in found.files]
     if output not in FOR_PROGRAMS:
-        rows = [{key: value for key, value in row.items() if key != "problems"} for row in rows]
+        rows = [_for_people(row) for row in rows]
     print_rows(rows, output)
     if found.errors:
         raise SystemExit(DocumentError.exit_code)
@@ -94,6 +94,11 @@ def _file_row(file: str, found: Checked[Any], columns: dict[str, Any]) -> dict[s
     problems = [_problem("error", error) for error in errors]
     problems += [_problem("warning", warning) for warning in warnings]
     return {"file": file, "result": ", ".join(counted) or "ok", **columns, "problems": problems}
+
+
+def _for_people(row: dict[str, Any]) -> dict[str, Any]:
+    short = {**row, "digest": row["digest"][:19]} if row.get("digest") else row
+    return {key: value for key, value in short.items() if key != "problems"}
 
 
 def _problem(level: str, error: DocumentError) -> dict[str, Any]:

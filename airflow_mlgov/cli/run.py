@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from argparse import Namespace
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import wraps
 from typing import Any, TypeAlias
 
@@ -23,7 +25,8 @@ def reports_errors(handler: Handler) -> Handler:
     @wraps(handler)
     def run(args: Namespace) -> None:
         try:
-            handler(args)
+            with _logs_on_stderr():
+                handler(args)
         except MlgovError as error:
             tell(error.diagnostics())
             raise SystemExit(error.exit_code) from None
@@ -59,6 +62,21 @@ def print_rows(rows: Sequence[Row], output: str, *, title: str = "") -> None:
 def printable(text: str) -> str:
     """Return text without characters that could move a terminal's cursor or forge a colour."""
     return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)
+
+
+@contextmanager
+def _logs_on_stderr() -> Iterator[None]:
+    """Keep Airflow's log lines, which it writes to stdout, out of what a program will parse."""
+    root = logging.getLogger()
+    handlers = [h for h in root.handlers if isinstance(h, logging.StreamHandler)]
+    moved = [handler for handler in handlers if handler.stream is sys.stdout]
+    for handler in moved:
+        handler.setStream(sys.stderr)
+    try:
+        yield
+    finally:
+        for handler in moved:
+            handler.setStream(sys.stdout)
 
 
 def _cell(value: object, output: str) -> str:

@@ -189,6 +189,8 @@ def _other_version(broken: _Broken) -> tuple[str, str]:
 
 
 def _wrong_shape(broken: _Broken) -> tuple[str, str]:
+    if broken.schema.get("format") == "date":
+        return _wrong_date(broken)
     if not str(broken.value).strip():
         return "the text is empty.", broken.described
     return f"{shown(broken.value)} cannot stand here.", broken.described
