@@ -25,7 +25,7 @@ for line in sys.stdin.read().splitlines():
         found = version(wanted.name)
         if not wanted.specifier.contains(found, prereleases=True):
             broken.append(f"{line}: found {found}")
-sys.exit("\\n".join(broken))
+sys.exit("\\n".join(broken) or 0)
 """
 
 

@@ -35,7 +35,10 @@ from demo.processes import (
 )
 
 ROOT = Path(__file__).resolve().parent.parent
-COMPONENTS = ("api-server", "scheduler", "dag-processor", "triggerer")
+# Two api-servers, one for people and one for tasks: on SQLite a single one locks itself out. Its
+# audit log commits on the event loop, and waits there for the write lock of a request that needs
+# the event loop to end, until SQLite's patience is over and somebody gets HTTP 500.
+COMPONENTS = ("api-server", "task-api-server", "scheduler", "dag-processor", "triggerer")
 USERS = {"erin": "user", "olivia": "user", "victor": "user", "admin": "admin"}
 SECRETS = ("AIRFLOW__API_AUTH__JWT_SECRET", "AIRFLOW__API__SECRET_KEY", "AIRFLOW__CORE__FERNET_KEY")
 
@@ -76,6 +79,7 @@ class Deployment:
     passwords: dict[str, str] = field(default_factory=dict, init=False)
     env: dict[str, str] = field(default_factory=dict, init=False)
     url: str = field(default="", init=False)
+    task_url: str = field(default="", init=False)
     detached: bool = field(default=False, init=False)
 
     @property
@@ -105,22 +109,22 @@ class Deployment:
         shutil.rmtree(self.folder, ignore_errors=True)
         for path in (self.home, self.logs):
             path.mkdir(parents=True)
-        port = free_port()
-        self.url = f"http://127.0.0.1:{port}"
+        self.url = f"http://127.0.0.1:{free_port()}"
+        self.task_url = f"http://127.0.0.1:{free_port()}"
         self.passwords = {user: secrets.token_urlsafe(12) for user in self.users}
         password_file = self.folder / "passwords.json"
         password_file.touch(mode=0o600)
         password_file.write_text(json.dumps(self.passwords) + "\n", "utf-8")
-        settings = self._settings(port) | dict(self.extra_env)
+        settings = self._settings() | dict(self.extra_env)
         self.env = clean_environment() | settings
         self._write_env_file(settings)
 
-    def _settings(self, port: int) -> dict[str, str]:
+    def _settings(self) -> dict[str, str]:
         settings = {
             "AIRFLOW_HOME": str(self.home),
             "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": (
                 # On a busy machine SQLite's own 5 s of patience end in HTTP 500.
-                f"sqlite:///{self.home / 'airflow.db'}?timeout=60"
+                f"sqlite:///{self.home / 'airflow.db'}?timeout=30"
             ),
             "AIRFLOW__CORE__DAGS_FOLDER": str(self.dags),
             "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
@@ -129,7 +133,7 @@ class Deployment:
             "AIRFLOW__CORE__PARALLELISM": str(self.parallelism),
             "AIRFLOW__CORE__MAX_ACTIVE_RUNS_PER_DAG": "64",
             "AIRFLOW__CORE__MAX_ACTIVE_TASKS_PER_DAG": "64",
-            "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"http://127.0.0.1:{port}/execution/",
+            "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{self.task_url}/execution/",
             "AIRFLOW__CORE__AUTH_MANAGER": (
                 "airflow.api_fastapi.auth.managers.simple.simple_auth_manager.SimpleAuthManager"
             ),
@@ -140,8 +144,8 @@ class Deployment:
                 self.folder / "passwords.json"
             ),
             "AIRFLOW__API__HOST": "127.0.0.1",
-            "AIRFLOW__API__PORT": str(port),
-            "AIRFLOW__API__BASE_URL": f"http://127.0.0.1:{port}",
+            "AIRFLOW__API__PORT": self.url.rpartition(":")[2],
+            "AIRFLOW__API__BASE_URL": self.url,
             "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(self.home / "logs"),
             "AIRFLOW__LOGGING__COLORED_CONSOLE_LOG": "False",
             "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "2",
@@ -216,23 +220,30 @@ class Deployment:
         if migrated.returncode:
             tail = "\n".join((migrated.stdout + migrated.stderr).splitlines()[-25:])
             raise DeploymentError(f"`airflow db migrate` failed.\n{tail}")
-        self.say("Starting api-server, scheduler, DAG processor and triggerer ...")
+        self.say("Starting api-servers, scheduler, DAG processor and triggerer ...")
         for name in COMPONENTS:
             self._start_component(name)
         write_references(self.process_file, self.components.values())
         self.wait_healthy(timeout_s)
 
     def _start_component(self, name: str) -> None:
-        arguments = [name, "--skip-serve-logs"] if name in ("scheduler", "triggerer") else [name]
         component = Component(
             name=name,
-            command=[str(self.python), "-m", "airflow", *arguments],
+            command=[
+                *(str(self.python), str(ROOT / "demo" / "keeper.py")),
+                *(str(self.python), "-m", "airflow", *self._arguments(name)),
+            ],
             env=self.env,
             log_path=self.logs / f"{name}.log",
             cwd=self.folder,
         )
         component.start()
         self.components[name] = component
+
+    def _arguments(self, name: str) -> list[str]:
+        if name == "task-api-server":
+            return ["api-server", "--port", self.task_url.rpartition(":")[2]]
+        return [name, "--skip-serve-logs"] if name in ("scheduler", "triggerer") else [name]
 
     def wait_healthy(self, timeout_s: float = 240) -> None:
         """Wait until Airflow itself reports each of its parts healthy.
@@ -246,16 +257,16 @@ class Deployment:
         while time.monotonic() < end:
             for component in self.components.values():
                 component.check()
-            health = self._health()
+            health = self._health() if self._health(self.task_url) else {}
             if all(health.get(part, {}).get("status") == "healthy" for part in parts):
                 return
             time.sleep(0.25)
         tails = "\n".join(component.tail() for component in self.components.values())
         raise DeploymentError(f"Airflow is not healthy after {timeout_s:.0f} s: {health}.\n{tails}")
 
-    def _health(self) -> dict[str, dict[str, str]]:
+    def _health(self, url: str = "") -> dict[str, dict[str, str]]:
         try:
-            answer = httpx.get(f"{self.url}/api/v2/monitor/health", timeout=10)
+            answer = httpx.get(f"{url or self.url}/api/v2/monitor/health", timeout=10)
             return dict(answer.json()) if answer.status_code == 200 else {}
         except (httpx.HTTPError, ValueError):
             return {}
@@ -275,9 +286,10 @@ class Deployment:
         end = time.monotonic() + timeout_s
         while time.monotonic() < end:
             self.components[name].check()
-            if name == "api-server" and self._health():
-                return
-            if name != "api-server" and self._heartbeat(name) not in ("", before):
+            if name.endswith("api-server"):
+                if self._health(self.url if name == "api-server" else self.task_url):
+                    return
+            elif self._heartbeat(name) not in ("", before):
                 return
             time.sleep(0.25)
         raise DeploymentError(f"{name} did not come back.\n{self.components[name].tail()}")

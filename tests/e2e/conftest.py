@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -21,7 +22,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from demo.client import AirflowClient, GateWatch  # noqa: E402
+from demo.client import AirflowClient, ApiError, GateWatch  # noqa: E402
 from demo.deployment import Deployment  # noqa: E402
 
 DAG = "governed"
@@ -125,6 +126,25 @@ class Run:
     def wait(self, task: str, *states: str) -> str:
         """Wait for a task."""
         return self.live.client("admin").wait_for_task(self.dag, self.id, task, states)
+
+    def settle(self) -> None:
+        """Wait until the run has ended: what is cleared before that races with the scheduler."""
+        end = time.monotonic() + 120
+        while self.live.client("admin").run_state(self.dag, self.id) not in ("success", "failed"):
+            assert time.monotonic() < end, "the run does not end"
+            time.sleep(0.2)
+
+    def clear(self, task: str) -> None:
+        """Clear a task and what follows, once the run has ended."""
+        self.settle()
+        self.live.client(REQUESTER).clear(self.dag, self.id, task, downstream=True)
+
+    def state(self, task: str) -> str | None:
+        """The state of a task; None if it is gone."""
+        try:
+            return str(self.live.client("admin").task(self.dag, self.id, task)["state"])
+        except ApiError:
+            return None
 
     def answer(self, user: str, choice: str = "Approve", **changes: str) -> None:
         """Answer the gate's form as it stands, but for the changes."""

@@ -47,8 +47,9 @@ def test_marking_the_gate_as_skipped_lets_nobody_through(run):
     run.wait_gate()
     run.live.client(INTRUDER).mark(run.dag, run.id, "gate", "skipped")
     assert run.wait("promote", "skipped") == "skipped"
+    run.settle()
     run.live.client(INTRUDER).mark(run.dag, run.id, "gate", "success")
-    run.live.client(INTRUDER).clear(run.dag, run.id, "promote", downstream=True)
+    run.clear("promote")
     assert_refused(run)
     assert ("gate", "skipped") in run.changes_by_hand()
 
@@ -59,7 +60,7 @@ def test_marking_the_whole_run_as_success_promotes_nothing(run):
     run.live.client(INTRUDER).set_run_state(run.dag, run.id, "success")
     run.wait("gate", "success", "skipped", "failed")
     assert run.alias is None
-    run.live.client(INTRUDER).clear(run.dag, run.id, "promote", downstream=True)
+    run.clear("promote")
     assert_refused(run)
 
 
@@ -82,8 +83,9 @@ def test_a_forged_answer_after_a_rejection_is_worth_nothing(run):
     client = run.live.client(INTRUDER)
     forged = {"model": run.model, "version": run.version, "decision": "granted"}
     client.create_xcom(run.dag, run.id, "gate", "return_value", forged)
+    run.settle()
     client.mark(run.dag, run.id, "gate", "success")
-    client.clear(run.dag, run.id, "promote", downstream=True)
+    run.clear("promote")
 
     assert_refused(run)
     assert client.xcom(run.dag, run.id, "gate") == forged
@@ -119,7 +121,7 @@ def test_an_answer_after_the_gate_has_ended_is_void(run):
     run.wait("promote", "failed")
 
     run.answer(VALIDATOR)  # Airflow accepts it
-    client.clear(run.dag, run.id, "promote", downstream=True)
+    run.clear("promote")
     run.wait("promote", "failed")
 
     assert run.voters() == [OWNER]

@@ -24,8 +24,7 @@ def changed_byte(file):
 
 def again(run, task):
     """Clear a task and what follows, and wait for how the task ends."""
-    client = run.live.client(USER)
-    client.clear(run.dag, run.id, task, downstream=True)
+    run.clear(task)
     return run.wait(task, "success", "failed")
 
 
