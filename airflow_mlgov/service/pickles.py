@@ -84,7 +84,9 @@ def _is_old_pickle(head: bytes) -> bool:
     stream = io.BytesIO(head)
     calls = False
     try:
-        for opcode, _, _ in pickletools.genops(stream):
+        for opcode, _, position in pickletools.genops(stream):
+            if position == 0 and opcode.stack_before:
+                return False  # it would take from an empty stack: most text is told apart here
             calls = calls or opcode.name in _CALLS
     except Exception:  # noqa: BLE001 - genops raises whatever its argument readers raise
         return calls and len(head) == _HEAD_BYTES and stream.tell() == len(head)
