@@ -21,7 +21,8 @@ def get_provider_info() -> dict[str, Any]:
             }
         ],
         "task-decorators": [
-            {"name": "governed", "class-name": "airflow_mlgov.decorators.governed.governed_task"}
+            {"name": "governed", "class-name": "airflow_mlgov.decorators.governed.governed_task"},
+            {"name": "recorded", "class-name": "airflow_mlgov.decorators.recorded.recorded_task"},
         ],
         "plugins": [
             {"name": "mlgov", "plugin-class": "airflow_mlgov.plugins.mlgov.MlgovPlugin"},

@@ -26,13 +26,14 @@ DATA = str(HERE / "data" / "taiwan_credit.csv")
 CODE = HERE / "retail_pd_model"
 RUN_DIR = "{{ var.value.get('retail_pd_dir', '/tmp/retail_pd') }}/{{ run_id | replace(':', '') }}"
 DEVELOPMENT, VALIDATION = f"{RUN_DIR}/development.csv", f"{RUN_DIR}/validation.csv"
+SCORES = f"{RUN_DIR}/scores.csv"
 
 
 @dag(schedule=None, start_date=datetime(2026, 1, 1, tzinfo=UTC), catchup=False, tags=["mlgov", "example"])
 def retail_pd() -> None:
     """Train, validate, let people approve, promote and score ``retail_pd``."""
 
-    @task
+    @task.recorded(inputs=[DATA], outputs=[DEVELOPMENT, VALIDATION])
     def split(source: str, development: str, validation: str) -> None:
         from retail_pd_model.sampling import split_file
 
@@ -80,7 +81,7 @@ def retail_pd() -> None:
     gate = ApprovalGateOperator(task_id="gate", model=MODEL)
     promote = PromoteModelOperator(task_id="promote", model=MODEL)
 
-    @task.governed(model=MODEL)
+    @task.governed(model=MODEL, inputs=[VALIDATION], outputs=[SCORES])
     def score(governed_model: GovernedModel, clients: str, scores: str) -> int:
         from retail_pd_model.scoring import score_file
 
@@ -91,7 +92,7 @@ def retail_pd() -> None:
     for check in checks:
         check >> [train_champion, train_challenger]
     [train_champion, train_challenger] >> validate >> gate >> promote
-    promote >> score(clients=VALIDATION, scores=f"{RUN_DIR}/scores.csv")
+    promote >> score(clients=VALIDATION, scores=SCORES)
 
 
 retail_pd()

@@ -14,7 +14,9 @@ from airflow.sdk import Param, dag, task
 from airflow_mlgov import GovernedModel
 
 CLIENTS = str(Path(__file__).parent / "data" / "taiwan_credit.csv")
+SCORED = "{{ params.clients }}"
 RUN_DIR = "{{ var.value.get('retail_pd_dir', '/tmp/retail_pd') }}/{{ run_id | replace(':', '') }}"
+SCORES = f"{RUN_DIR}/scores.csv"
 
 
 @dag(
@@ -29,13 +31,13 @@ RUN_DIR = "{{ var.value.get('retail_pd_dir', '/tmp/retail_pd') }}/{{ run_id | re
 def retail_pd_scoring() -> None:
     """Score a file of clients."""
 
-    @task.governed(model="retail_pd")
+    @task.governed(model="retail_pd", inputs=[SCORED], outputs=[SCORES])
     def score(governed_model: GovernedModel, clients: str, scores: str) -> int:
         from retail_pd_model.scoring import score_file
 
         return score_file(governed_model.path, clients, scores)
 
-    score(clients="{{ params.clients }}", scores=f"{RUN_DIR}/scores.csv")
+    score(clients=SCORED, scores=SCORES)
 
 
 retail_pd_scoring()

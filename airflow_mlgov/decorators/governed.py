@@ -11,11 +11,17 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.standard.operators.python import PythonOperator
 from airflow.sdk.bases.decorator import DecoratedOperator, task_decorator_factory
 
+from airflow_mlgov.operators.file_lineage import FileLineageMixin
+from airflow_mlgov.operators.lineage import is_listening, quietly
 from airflow_mlgov.operators.run import governed_run, source_of
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
     from airflow.sdk.bases.decorator import TaskDecorator
+
+    from airflow_mlgov.lineage.datasets import DataRef
+    from airflow_mlgov.lineage.events import StepLineage
+    from airflow_mlgov.service.score import ModelInUse
 
 ARGUMENT = "governed_model"
 
@@ -38,7 +44,7 @@ class GovernedModel:
     uri: str
 
 
-class GovernedTaskOperator(DecoratedOperator, PythonOperator):
+class GovernedTaskOperator(FileLineageMixin, DecoratedOperator, PythonOperator):
     """What ``@task.governed`` makes of a function; see `governed_task`."""
 
     template_fields: Sequence[str] = (
@@ -48,6 +54,8 @@ class GovernedTaskOperator(DecoratedOperator, PythonOperator):
         "model",
         "target",
         "alias",
+        "inputs",
+        "outputs",
     )
     custom_operator_name = "@task.governed"
 
@@ -61,6 +69,8 @@ class GovernedTaskOperator(DecoratedOperator, PythonOperator):
         target: str = "production",
         alias: str = "champion",
         registry_conn_id: str = "mlflow_default",
+        inputs: Sequence[str] = (),
+        outputs: Sequence[str] = (),
         **kwargs: Any,
     ) -> None:
         op_kwargs = dict(op_kwargs or {})
@@ -78,6 +88,8 @@ class GovernedTaskOperator(DecoratedOperator, PythonOperator):
         self.target = target
         self.alias = alias
         self.registry_conn_id = registry_conn_id
+        self.inputs = list(inputs)
+        self.outputs = list(outputs)
 
     def execute(self, context: Context) -> Any:
         """Verify, run the function with the verified files, note the use; or refuse."""
@@ -98,7 +110,38 @@ class GovernedTaskOperator(DecoratedOperator, PythonOperator):
                         model.path, version, model.registered.version, model.registered.uri
                     )
                     self.op_kwargs = {**self.op_kwargs, ARGUMENT: governed}
-                return super().execute(context)
+                read = quietly(self.files_read) if is_listening() else None
+                result = super().execute(context)
+                self.keep_lineage(lambda: self._lineage_of(model, read or []))
+                return result
+
+    def lineage_before(self, context: Context | None) -> StepLineage | None:
+        """Return what will be read, the version that the alias was last promoted to included."""
+        from airflow_mlgov.lineage import events
+        from airflow_mlgov.operators.lineage_records import approval_in_use
+        from airflow_mlgov.wiring import open_governance
+
+        gov = open_governance()
+        asked = approval_in_use(
+            gov, gov.ledger.view(), model=self.model, target=self.target, alias=self.alias
+        )
+        if asked is None:
+            return super().lineage_before(context)
+        return events.score(asked, self.files_read())
+
+    def _lineage_of(self, model: ModelInUse, read: Sequence[DataRef]) -> StepLineage:
+        from airflow_mlgov.lineage import events
+        from airflow_mlgov.lineage.datasets import ApprovalRef
+        from airflow_mlgov.operators.lineage_records import version_of
+        from airflow_mlgov.wiring import open_governance
+
+        if model.clearance is None or model.version is None:
+            return events.prepare(read, self.files_written())
+        entry = open_governance().model(self.model)
+        version = version_of(entry, model.version, model.registered)
+        request = model.clearance.approval.request
+        asked = ApprovalRef(version, self.target, request.digest)
+        return events.score(asked, read, self.files_written())
 
 
 def governed_task(
@@ -112,7 +155,9 @@ def governed_task(
     Args:
         python_callable: Function to decorate.
         **kwargs: ``model`` (id in the inventory), ``target`` (``production``), ``alias``
-            (``champion``), ``registry_conn_id`` (``mlflow_default``), and whatever ``@task`` takes.
+            (``champion``), ``registry_conn_id`` (``mlflow_default``), ``inputs`` and ``outputs``
+            (lists of paths or URIs that the function reads and writes, templated, for lineage),
+            and whatever ``@task`` takes.
 
     Raises:
         AirflowFailException: When the task runs: a check failed; which one, and the remedy, are in

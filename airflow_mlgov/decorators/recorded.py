@@ -23,8 +23,8 @@ class RecordedTaskOperator(FileLineageMixin, DecoratedOperator, PythonOperator):
         "templates_dict",
         "op_args",
         "op_kwargs",
-        "file_inputs",
-        "file_outputs",
+        "inputs",
+        "outputs",
     )
     custom_operator_name = "@task.recorded"
 
@@ -46,8 +46,8 @@ class RecordedTaskOperator(FileLineageMixin, DecoratedOperator, PythonOperator):
             op_kwargs=op_kwargs,
             **kwargs,
         )
-        self.file_inputs = list(inputs)
-        self.file_outputs = list(outputs)
+        self.inputs = list(inputs)
+        self.outputs = list(outputs)
 
     def execute(self, context: Context) -> Any:
         """Run the function, and note what it read and wrote."""

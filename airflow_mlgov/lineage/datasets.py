@@ -22,7 +22,6 @@ from airflow_mlgov.lineage.names import (
     request_record,
     snapshot,
     validation_report,
-    without_credentials,
 )
 from airflow_mlgov.records.digest import Digest
 
@@ -60,6 +59,7 @@ class DataRef:
         size_bytes: Length of the file, if it is one.
         fields: Columns as (name, type), if known.
         is_known_at_start: False if it is named by a digest that only the task's own work gives.
+        has_writer: Whether another task of ours states that it writes it; else it is a source.
     """
 
     uri: str
@@ -68,6 +68,7 @@ class DataRef:
     size_bytes: int | None = None
     fields: tuple[tuple[str, str], ...] = ()
     is_known_at_start: bool = True
+    has_writer: bool = False
 
     @property
     def dataset(self) -> DatasetName:
@@ -148,7 +149,7 @@ def read_data(data: DataRef, checks: Sequence[Check] = ()) -> Dataset:
         data.dataset,
         facets={"documentation": stated["documentation"]},
         input_facets=about,
-        source_facets=stated,
+        source_facets=None if data.has_writer else stated,
         is_known_at_start=data.is_known_at_start,
     )
 
@@ -262,7 +263,7 @@ def _record(name: DatasetName, kind: str, digest: Digest, words: str) -> Dataset
 
 
 def _stated(data: DataRef) -> dict[str, facets.Facet]:
-    place = without_credentials(data.uri)
+    place = snapshot(data.uri, None).name
     words = f"{place}, content {data.digest}." if data.digest else f"{place}."
     about = {
         "datasetType": facets.dataset_type("FILE" if data.dataset.namespace == "file" else "TABLE"),

@@ -46,7 +46,7 @@ class Run:
     parent: Facet | None = None
 
 
-def operator_lineage(step: StepLineage) -> OperatorLineage:
+def operator_lineage(step: StepLineage) -> OperatorLineage[Any, Any]:
     """Return a step as the provider takes it from an operator."""
     from airflow.providers.openlineage.extractors import OperatorLineage
 

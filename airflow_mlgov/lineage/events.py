@@ -3,11 +3,15 @@
 Every function takes plain values and returns a `StepLineage`. The graph:
 
 ```
-register.<source> -> data -> train -> model version -> validate model -> report -----+
-                       +-> validate data -> data report -----------------------------+
-                                                                                     |
-  endpoint <- promote <- approval <- decide <- request record <- request <-----------+
-     +-----> score -> scores
+register.<source> -> raw data -> prepare -> data -> train -> model version -> validate model
+                                             |                                       |
+                                       validate data                                 |
+                                             v                                       v
+                                        data report -----> request <-------------- report
+                                                              v
+    promote <- approval <- decide <--------------------- request record
+       v
+    endpoint -> score -> scores
 ```
 """
 
@@ -82,6 +86,17 @@ def register_source(source: Dataset) -> StepLineage:
     """
     stated = Dataset(source.name, facets=source.source_facets or source.facets)
     return StepLineage(outputs=(stated,), job_facets={"jobType": facets.job_type("SOURCE")})
+
+
+def prepare(inputs: Sequence[DataRef], outputs: Sequence[DataRef] = ()) -> StepLineage:
+    """Return a step that makes data out of data.
+
+    Args:
+        inputs: What it reads.
+        outputs: What it wrote; empty before there is anything.
+    """
+    written = tuple(datasets.write_data(data) for data in outputs)
+    return StepLineage(inputs=_read_all(inputs), outputs=written)
 
 
 def validate_data(

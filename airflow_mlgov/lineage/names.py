@@ -92,14 +92,6 @@ def _place(uri: str) -> tuple[str, str]:
     return parts.scheme, unquote(parts.path)
 
 
-def without_credentials(uri: str) -> str:
-    """Return a URI without user name, password and query; a path stays as it is."""
-    parts = urlsplit(uri)
-    if not parts.netloc:
-        return uri
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
-
-
 def model_version(namespace: str, name: str, version: str) -> DatasetName:
     """Return the name of a model version in its registry: what differs comes first.
 

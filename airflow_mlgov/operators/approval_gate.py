@@ -12,6 +12,7 @@ from airflow.sdk.definitions.param import ParamsDict
 from airflow.sdk.exceptions import AirflowException, TaskAwaitingInput
 from airflow.sdk.execution_time.hitl import HITLUser, upsert_hitl_detail
 
+from airflow_mlgov.operators.approval_runs import ApprovalRuns
 from airflow_mlgov.operators.run import governed_run, source_of, trigger_user
 from airflow_mlgov.records.governance import Choice
 from airflow_mlgov.records.people import Person
@@ -89,6 +90,7 @@ class ApprovalGateOperator(HITLOperator):
             gov = open_governance()
             request = request_approval(gov, self._question(context))
             self.log.info("Request %s asks for version %s.", request.digest, request.version)
+            ApprovalRuns(self, context, gov).tell_request(request)
             for answer in _unread_answer(context):
                 self._take(gov, request, answer, context)
             return self._count(gov, request, context)
@@ -129,7 +131,10 @@ class ApprovalGateOperator(HITLOperator):
         from airflow_mlgov.service.vote import count_votes
 
         self._open_form(gov, request, context)
-        standing = count_votes(gov, request)
+        try:
+            standing = count_votes(gov, request)
+        finally:
+            ApprovalRuns(self, context, gov).tell_decision(request)
         for refused in standing.count.refused:
             self.log.warning("A vote was not counted: %s.", "; ".join(refused.reasons))
         for seat in standing.count.seats:

@@ -13,24 +13,26 @@ things:
 
 Where the provider is missing or has no transport, nothing of this runs and nothing is imported.
 Lineage records and never refuses: an error in it is a warning in the task's log.
-The gate is no such operator: its request and its decision are runs of their own (`ApprovalRuns`),
-since the task itself starts anew with every answer.
+The gate is no such operator: its request and its decision are runs of their own
+(`airflow_mlgov.operators.approval_runs`), since the task itself starts anew with every answer.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+from urllib.parse import unquote, urlsplit
 
 if TYPE_CHECKING:
     import jinja2
     from airflow.providers.openlineage.extractors import OperatorLineage
-    from airflow.sdk import Context
+    from airflow.sdk import BaseOperator, Context
 
-    from airflow_mlgov.lineage.datasets import ApprovalRef, DataRef, Dataset
+    from airflow_mlgov.lineage.datasets import DataRef, Dataset
     from airflow_mlgov.lineage.events import StepLineage
 
 log = logging.getLogger(__name__)
@@ -46,6 +48,7 @@ class LineageMixin:
 
     _lineage: StepLineage | None = None
     _lineage_context: Context | None = None
+    _written_before: frozenset[str] = frozenset()
 
     def lineage_before(self, context: Context | None) -> StepLineage | None:
         """Return what is known before the task's work; override it.
@@ -59,6 +62,48 @@ class LineageMixin:
         """
         del context
         return None
+
+    def data_before(self, uri: str) -> DataRef:
+        """Return data as it is before the task reads it, with the digest of a local file.
+
+        Args:
+            uri: Path or URI.
+
+        Raises:
+            OSError: The file cannot be read.
+        """
+        from airflow_mlgov.lineage.datasets import DataRef
+        from airflow_mlgov.service.artefacts import fingerprint_file
+
+        file = local_file(uri)
+        if file is None:
+            return self.placed(DataRef(uri))
+        if not _is_quick_to_hash(file):
+            return DataRef(uri, is_known_at_start=False)
+        digest, size_bytes = fingerprint_file(file)
+        return self.placed(DataRef(uri, digest, size_bytes=size_bytes))
+
+    def placed(self, data: DataRef) -> DataRef:
+        """Return data with what the DAG says about it: whether a task before this one writes it.
+
+        Args:
+            data: What the task reads, named as `data_before` names it or as only reading it shows.
+        """
+        file = local_file(data.uri)
+        is_known = data.digest is None or (file is not None and _is_quick_to_hash(file))
+        has_writer = file is not None and str(file.absolute()) in self._written_before
+        return replace(data, is_known_at_start=is_known, has_writer=has_writer)
+
+    def _outputs_upstream(self, context: Context) -> frozenset[str]:
+        """Paths that tasks upstream in this DAG name as their outputs, rendered for this run."""
+        task = cast("BaseOperator", self)
+        dag = task.get_dag()
+        if dag is None:
+            return frozenset()
+        before = [dag.get_task(name) for name in task.get_flat_relative_ids(upstream=True)]
+        stated = [uri for other in before for uri in getattr(other, "file_outputs", ())]
+        files = [local_file(str(task.render_template(uri, context))) for uri in stated]
+        return frozenset(str(file.absolute()) for file in files if file is not None)
 
     def keep_lineage(self, build: Callable[[], StepLineage]) -> None:
         """Note what the task read and wrote, for its terminal event.
@@ -75,15 +120,20 @@ class LineageMixin:
         """Render as Airflow does, and keep the context: the provider does not give it later."""
         super().render_template_fields(context, jinja_env)  # type: ignore[misc]
         self._lineage_context = context
+        if is_listening():
+            # Here and not when the provider asks: that is a fork, which must not ask Airflow.
+            self._written_before = quietly(lambda: self._outputs_upstream(context)) or frozenset()
 
-    def get_openlineage_facets_on_start(self) -> OperatorLineage | None:
+    def get_openlineage_facets_on_start(self) -> OperatorLineage[Any, Any] | None:
         """Register the sources and return what the task is about to read."""
         step = quietly(lambda: self.lineage_before(self._lineage_context))
         if step is not None:
             _register(step.sources(known_at_start=True), self._started_at())
         return _converted(step.at_start() if step else None)
 
-    def get_openlineage_facets_on_complete(self, task_instance: Any) -> OperatorLineage | None:
+    def get_openlineage_facets_on_complete(
+        self, task_instance: Any
+    ) -> OperatorLineage[Any, Any] | None:
         """Return what the task read and wrote."""
         del task_instance
         step = self._lineage
@@ -93,7 +143,9 @@ class LineageMixin:
         _register(step.sources(known_at_start=False), datetime.now(UTC))
         return _converted(step)
 
-    def get_openlineage_facets_on_failure(self, task_instance: Any) -> OperatorLineage | None:
+    def get_openlineage_facets_on_failure(
+        self, task_instance: Any
+    ) -> OperatorLineage[Any, Any] | None:
         """Return what the task read, and what it wrote and kept before it failed."""
         return self.get_openlineage_facets_on_complete(task_instance)
 
@@ -103,117 +155,15 @@ class LineageMixin:
         return started if isinstance(started, datetime) else datetime.now(UTC)
 
 
-class ApprovalRuns:
-    """The runs ``<dag>.<gate>.request`` and ``<dag>.<gate>.decide``, with their true times.
-
-    Ids and times come from the ledger, so a gate that is cleared or retried sends the very same
-    events again, in order and up to the same end.
-
-    Args:
-        gate: The operator.
-        context: Its task's context.
-    """
-
-    def __init__(self, gate: Any, context: Context) -> None:
-        self._gate = gate
-        self._instance = context["ti"]
-
-    def request(self, asked: Callable[[], tuple[ApprovalRef, list[Dataset]]], at: datetime) -> None:
-        """Say that a request is on record and that it waits.
-
-        Args:
-            asked: Gives the request and the records that it rests on.
-            at: When it was put on record.
-        """
-        from airflow_mlgov.lineage import events
-
-        def send() -> None:
-            ref, evidence = asked()
-            self._emit(
-                events.request(ref, evidence), ref, "request", ("START", at), ("COMPLETE", at)
-            )
-            self._emit(events.decide(ref, is_granted=None), ref, "decide", ("START", at))
-
-        if self._is_wanted():
-            quietly(send)
-
-    def decide(
-        self,
-        asked: Callable[[], ApprovalRef],
-        at: datetime,
-        *,
-        is_granted: bool,
-        facts: dict[str, str],
-    ) -> None:
-        """Say how it was decided.
-
-        Args:
-            asked: Gives the request.
-            at: When the deciding vote was cast.
-            is_granted: What was decided.
-            facts: What to show of the decision.
-        """
-        from airflow_mlgov.lineage import events
-
-        def send() -> None:
-            ref = asked()
-            step = events.decide(ref, is_granted=is_granted, facts=facts)
-            self._emit(step, ref, "decide", ("COMPLETE", at))
-
-        if self._is_wanted():
-            quietly(send)
-
-    def _emit(
-        self, step: StepLineage, ref: ApprovalRef, part: str, *states: tuple[str, datetime]
-    ) -> None:
-        from airflow.providers.openlineage.api import emit
-        from airflow.providers.openlineage.plugins import macros
-
-        from airflow_mlgov.lineage import emission
-
-        job = f"{macros.lineage_job_name(self._instance)}.{part}"
-        parent = emission.parent_of(
-            macros.lineage_parent_id(self._instance), macros.lineage_root_parent_id(self._instance)
-        )
-        run_id = emission.approval_run_id(ref.request, part)
-        run = emission.Run(macros.lineage_job_namespace(), job, run_id, parent)
-        for state, at in states:
-            said = step if state == "COMPLETE" else step.at_start()
-            emit(emission.run_event(said, run, state, at))
-
-    def _is_wanted(self) -> bool:
-        """Whether somebody listens, and the emission policy lets this gate's events out."""
-        if not is_listening():
-            return False
-        from airflow.providers.openlineage.utils.emission_policy import resolve_task_emission_policy
-
-        policy = resolve_task_emission_policy(
-            operator=self._gate, dag_id=self._instance.dag_id, task_id=self._instance.task_id
-        )
-        return bool(policy.emit)
+def local_file(uri: str) -> Path | None:
+    """Return the file that a path or ``file:///`` URL names; None for anything else."""
+    parts = urlsplit(uri)
+    if parts.scheme == "file" and parts.netloc in {"", "localhost"}:
+        return Path(unquote(parts.path))
+    return Path(uri) if len(parts.scheme) <= 1 else None
 
 
-def file_before(uri: str, file: Path) -> DataRef:
-    """Return a file as it is before the task reads it, named by its content if that is quick.
-
-    Args:
-        uri: What to call it.
-        file: The file.
-
-    Raises:
-        MlgovError: It cannot be read; a retry does not help.
-    """
-    from airflow_mlgov.lineage.datasets import DataRef
-    from airflow_mlgov.service.artefacts import fingerprint_file
-
-    if not is_known_before(file):
-        return DataRef(uri, is_known_at_start=False)
-    digest, size_bytes = fingerprint_file(file)
-    return DataRef(uri, digest, size_bytes=size_bytes)
-
-
-def is_known_before(file: Path) -> bool:
-    """Tell whether a file is small enough to be hashed for the START event (`HASH_LIMIT_BYTES`)."""
+def _is_quick_to_hash(file: Path) -> bool:
     return not file.is_file() or file.stat().st_size <= HASH_LIMIT_BYTES
 
 
@@ -239,16 +189,16 @@ def quietly(build: Callable[[], T]) -> T | None:
 def _register(sources: tuple[Dataset, ...], at: datetime) -> None:
     if not sources:
         return
+    from airflow.providers.openlineage import conf
     from airflow.providers.openlineage.api import emit
-    from airflow.providers.openlineage.plugins.macros import lineage_job_namespace
 
     from airflow_mlgov.lineage.emission import registration
 
     for source in sources:
-        quietly(lambda source=source: emit(registration(source, lineage_job_namespace(), at)))  # type: ignore[misc]
+        quietly(lambda source=source: emit(registration(source, conf.namespace(), at)))  # type: ignore[misc]
 
 
-def _converted(step: StepLineage | None) -> OperatorLineage | None:
+def _converted(step: StepLineage | None) -> OperatorLineage[Any, Any] | None:
     from airflow_mlgov.lineage.emission import operator_lineage
     from airflow_mlgov.lineage.events import StepLineage as Nothing
 

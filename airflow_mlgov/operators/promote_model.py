@@ -7,13 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
 
+from airflow_mlgov.operators.lineage import LineageMixin
 from airflow_mlgov.operators.run import governed_run, source_of
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from airflow_mlgov.lineage.events import StepLineage
+    from airflow_mlgov.service.promote import Promotion
 
-class PromoteModelOperator(BaseOperator):
+
+class PromoteModelOperator(LineageMixin, BaseOperator):
     """Point a registry alias at a version whose approval verifies now, and consume that approval.
 
     The operator trusts neither the gate's state nor any XCom. It counts the votes again under the
@@ -69,6 +73,7 @@ class PromoteModelOperator(BaseOperator):
             version = Digest.parse(self.version) if self.version else None
             registry = open_registry(self.registry_conn_id)
             promotion = promote(open_governance(), registry, use, self.alias, version)
+        self.keep_lineage(lambda: self._lineage_of(promotion))
         clearance, registered = promotion.clearance, promotion.version
         self.log.info(
             "Alias %s of %s now points to version %s (%s), approved by request %s.",
@@ -86,3 +91,39 @@ class PromoteModelOperator(BaseOperator):
             "alias": self.alias,
             "request": str(clearance.approval.request.digest),
         }
+
+    def lineage_before(self, context: Context | None) -> StepLineage | None:
+        """Return the version, and the newest approval of it; the promotion itself may differ."""
+        from airflow_mlgov.lineage import events
+        from airflow_mlgov.operators.lineage_records import asked_for
+        from airflow_mlgov.records.digest import Digest
+        from airflow_mlgov.service.approvals import approval_of
+        from airflow_mlgov.service.promote import version_asked_by_run
+        from airflow_mlgov.service.verify_use import Use
+        from airflow_mlgov.wiring import open_governance
+
+        if context is None:
+            return None
+        gov = open_governance()
+        view = gov.ledger.view()
+        version = (
+            Digest.parse(self.version)
+            if self.version
+            else version_asked_by_run(gov, Use(self.model, self.target, source_of(context)))
+        )
+        approval = approval_of(gov, view, model=self.model, version=version, target=self.target)
+        if approval is None:
+            return None
+        return events.promote(asked_for(gov, view, approval.request), is_done=False)
+
+    def _lineage_of(self, promotion: Promotion) -> StepLineage:
+        from airflow_mlgov.lineage import events
+        from airflow_mlgov.lineage.datasets import ApprovalRef
+        from airflow_mlgov.operators.lineage_records import version_of
+        from airflow_mlgov.wiring import open_governance
+
+        clearance = promotion.clearance
+        entry = open_governance().model(self.model)
+        version = version_of(entry, clearance.version, promotion.version)
+        asked = ApprovalRef(version, self.target, clearance.approval.request.digest)
+        return events.promote(asked, is_done=True)

@@ -7,15 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
 
+from airflow_mlgov.operators.lineage import LineageMixin
 from airflow_mlgov.operators.run import governed_run, source_of, trigger_user
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from airflow_mlgov.lineage.events import StepLineage, Training
     from airflow_mlgov.service.ports import Platform
+    from airflow_mlgov.service.train import TrainedModel
 
 
-class TrainModelOperator(BaseOperator):
+class TrainModelOperator(LineageMixin, BaseOperator):
     """Run a training script, register what it makes, and put its origin on record.
 
     The script is started as ``python script.py`` in a process, working directory and environment of
@@ -105,6 +108,7 @@ class TrainModelOperator(BaseOperator):
             self._running = open_platform(self.platform)
             registry = open_registry(self.registry_conn_id)
             trained = train(order, open_governance(), self._running, registry, self._log_line)
+        self.keep_lineage(lambda: self._lineage_of(trained))
         self.log.info(
             "Model %s: version %s is registered as %s (%s).",
             self.model,
@@ -121,3 +125,40 @@ class TrainModelOperator(BaseOperator):
 
     def _log_line(self, line: str) -> None:
         self.log.info("%s", line)
+
+    def lineage_before(self, context: Context | None) -> StepLineage | None:
+        """Return the files that the script will be given."""
+        del context
+        from airflow_mlgov.lineage import events
+
+        inputs = [self.data_before(path) for path in self.inputs.values()]
+        return events.train(inputs, self._training())
+
+    def _training(self) -> Training:
+        from pathlib import Path
+
+        from airflow_mlgov.lineage.events import Training
+        from airflow_mlgov.service.provenance import hash_script
+
+        return Training(
+            script=self.script,
+            code=hash_script(Path(self.script)),
+            parameters=self.parameters,
+            seed=self.seed,
+            platform=self.platform,
+            variant=self.variant,
+        )
+
+    def _lineage_of(self, trained: TrainedModel) -> StepLineage:
+        from airflow_mlgov.lineage import events
+        from airflow_mlgov.lineage.datasets import DataRef
+        from airflow_mlgov.operators.lineage_records import version_of
+        from airflow_mlgov.wiring import open_governance
+
+        inputs = [
+            self.placed(DataRef(used.uri, used.sha256, size_bytes=used.size_bytes))
+            for used in trained.inputs
+        ]
+        entry = open_governance().model(self.model)
+        model = version_of(entry, trained.manifest.digest, trained.registered)
+        return events.train(inputs, self._training(), model)

@@ -16,7 +16,6 @@ from airflow_mlgov.operators.run import governed_run, source_of
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from airflow_mlgov.lineage.datasets import ModelRef
     from airflow_mlgov.lineage.events import StepLineage
     from airflow_mlgov.operators.scoring import Table
     from airflow_mlgov.policy.inventory import InventoryEntry
@@ -114,21 +113,19 @@ class ValidateModelOperator(LineageMixin, BaseOperator):
     def lineage_before(self, context: Context | None) -> StepLineage | None:
         """Return the samples, and the versions as the ledger knows them."""
         from airflow_mlgov.lineage import events
-        from airflow_mlgov.lineage.datasets import DataRef
-        from airflow_mlgov.operators.scoring import path_of
-        from airflow_mlgov.service.artefacts import fingerprint_file
+        from airflow_mlgov.operators.lineage_records import version_on_record
         from airflow_mlgov.wiring import open_governance
 
         if context is None:
             return None
         gov = open_governance()
-        entry = gov.model(self.model)
-        version, challenger = self._versions(gov, context)
-        models = [_on_record(gov, entry, digest) for digest in (version, challenger) if digest]
-        samples = []
-        for uri in (self.development, self.validation):
-            digest, size_bytes = fingerprint_file(path_of(uri))
-            samples.append(DataRef(uri, digest, size_bytes=size_bytes))
+        view = gov.ledger.view()
+        models = [
+            version_on_record(gov, view, self.model, digest)
+            for digest in self._versions(gov, context)
+            if digest
+        ]
+        samples = [self.data_before(uri) for uri in (self.development, self.validation)]
         return events.validate_model(models, samples)
 
     def _versions(self, gov: Governance, context: Context) -> tuple[Digest, Digest | None]:
@@ -224,14 +221,12 @@ class ValidateModelOperator(LineageMixin, BaseOperator):
         from airflow_mlgov.lineage import events
         from airflow_mlgov.lineage.datasets import DataRef
         from airflow_mlgov.lineage.facets import Check
+        from airflow_mlgov.operators.lineage_records import version_of
 
         return events.validate_model(
+            [version_of(entry, digest, known) for digest, known in models],
             [
-                _model_ref(entry, digest, known.namespace, known.name, known.version)
-                for digest, known in models
-            ],
-            [
-                DataRef(data.uri, data.sha256, data.sample.rows, data.size_bytes)
+                self.placed(DataRef(data.uri, data.sha256, data.sample.rows, data.size_bytes))
                 for data in (asked.development, asked.validation)
             ],
             evidence=validated.evidence,
@@ -250,27 +245,3 @@ def _service() -> Any:
             f"Validating a model needs {error.name}.", remedy=NEEDS_EXTRA
         ) from error
     return validate_model
-
-
-def _on_record(gov: Governance, entry: InventoryEntry, version: Digest) -> ModelRef:
-    found = gov.ledger.view().select("model.registered", model=entry.id, version=version)
-    if not found:
-        raise ConfigurationError(f"Version {version} of model {entry.id!r} is not on record.")
-    body = found[-1].body
-    return _model_ref(entry, version, body["namespace"], body["name"], body["version"])
-
-
-def _model_ref(
-    entry: InventoryEntry, manifest: Digest, namespace: str, name: str, version: str
-) -> ModelRef:
-    from airflow_mlgov.lineage.datasets import ModelRef
-
-    return ModelRef(
-        model=entry.id,
-        namespace=namespace,
-        registered_name=name,
-        version=version,
-        manifest=manifest,
-        summary=entry.purpose,
-        owner=entry.owner,
-    )
