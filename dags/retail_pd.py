@@ -29,7 +29,12 @@ DEVELOPMENT, VALIDATION = f"{RUN_DIR}/development.csv", f"{RUN_DIR}/validation.c
 SCORES = f"{RUN_DIR}/scores.csv"
 
 
-@dag(schedule=None, start_date=datetime(2026, 1, 1, tzinfo=UTC), catchup=False, tags=["mlgov", "example"])
+@dag(
+    schedule=None,
+    start_date=datetime(2026, 1, 1, tzinfo=UTC),
+    catchup=False,
+    tags=["mlgov", "example"],
+)
 def retail_pd() -> None:
     """Train, validate, let people approve, promote and score ``retail_pd``."""
 
