@@ -206,7 +206,7 @@ def describe_result(result: TestResult) -> str:
     shown = [f"p {p_value:.3g}"] if isinstance(p_value, float) else []
     shown += [result.threshold]
     shown += [str(result.details[why]) for why in ("not_computed", "note") if why in result.details]
-    line = f"{result.outcome.value.upper()}  {title} ({'; '.join(shown)})"
+    line = f"{result.outcome.value.upper()} {title} ({'; '.join(shown)})"
     return " ".join(line.split())
 
 
