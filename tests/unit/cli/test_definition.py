@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import re
 from importlib import import_module
+from pathlib import Path
 
 import pytest
 from airflow.cli.cli_config import ARG_OUTPUT, ActionCommand, GroupCommand
@@ -65,3 +67,15 @@ def test_help_needs_no_settings(airflow, configure, capsys) -> None:
         airflow("status", "--help")
     assert end.value.code == 0
     assert "--alias" in capsys.readouterr().out
+
+
+def test_the_reference_page_has_every_command_and_argument() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "reference" / "command-line.md").read_text("utf-8")
+    sections = {part.split("`", 1)[0]: part for part in page.split("\n## `")[1:]}
+    (group,) = get_cli_commands()
+    commands = {name.removeprefix("mlgov "): each for name, each in actions(group).items()}
+    assert set(sections) == set(commands)
+    for name, command in commands.items():
+        flags = {argument.flags[-1] for argument in command.args} - {"--output"}
+        shown = set(re.findall(r"^\| `([^`]+)` \|", sections[name], flags=re.MULTILINE))
+        assert shown == flags, name

@@ -17,7 +17,7 @@ Version: {version}
 @pytest.fixture
 def site(tmp_path: Path, monkeypatch):
     """Return a function that installs a distribution's metadata, and nothing else is installed."""
-    kept = [p for p in sys.path if not (Path(p) / "apache_airflow-3.3.2.dist-info").exists()]
+    kept = [place for place in sys.path if "site-packages" not in place]
 
     def install(name: str, version: str, more: str = "") -> None:
         folder = tmp_path / f"{name.replace('-', '_')}-{version}.dist-info"
@@ -26,9 +26,7 @@ def site(tmp_path: Path, monkeypatch):
 
     import packaging.requirements  # noqa: F401 - loaded before its folder leaves the path
 
-    monkeypatch.setattr(
-        sys, "path", [str(tmp_path), *[p for p in kept if "site-packages" not in p]]
-    )
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *kept])
     return install
 
 
