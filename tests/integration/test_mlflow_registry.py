@@ -284,7 +284,7 @@ def test_a_server_that_never_answers_is_given_up(model: Path) -> None:
 
 
 class _Refusing:
-    """Answers every request with one status; cannot prove what a real MLflow says in such a case."""
+    """Answers every request with one status; cannot prove what a real MLflow then says."""
 
     def __init__(self, status: int, body: bytes) -> None:
         import http.server
