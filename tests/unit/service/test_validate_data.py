@@ -70,6 +70,10 @@ def _document(world, digest: Digest) -> dict:
 def test_data_that_passes_is_on_record_under_a_signed_checkpoint(world) -> None:
     result = _validate(world)
 
+    # Before anything is read, which would seal it too: genesis and the entry, signed.
+    head = world.gov.ledger._store.head()
+    assert head.size == 2
+    assert head.note
     result.refuse_failed()
     (entry,) = world.kinds("data.validated")
     assert entry.model == "retail_pd"
