@@ -256,7 +256,7 @@ class _Composer:
 
     def _scalar(self, event: yaml.ScalarEvent) -> Plain:
         text = str(event.value)
-        if not event.implicit[0] or event.style:
+        if not event.implicit[0]:  # quoted, or with a tag
             _refuse_invisible(text, self._file, _line(event))
             return text
         if _NULL.fullmatch(text):

@@ -6,6 +6,7 @@ import pytest
 
 from airflow_mlgov import wiring
 from airflow_mlgov.errors import RegistryUnavailableError
+from airflow_mlgov.records.people import Person
 from airflow_mlgov.service.promote import promote
 
 
@@ -39,6 +40,13 @@ def test_what_waits_for_whom(airflow, governed) -> None:
     governed.answer(request, "olivia")
     (found,) = airflow("status", "retail_pd", "--output", "json").json
     assert [row["seat"] for row in found["waiting"]] == ["independent_validator"]
+
+
+def test_each_reason_to_stay_out_counts_alone(airflow, governed) -> None:
+    governed.ask(requester=Person("victor", "victor"))
+    (found,) = airflow("status", "retail_pd", "--output", "json").json
+    waits = {row["seat"]: row["waits_for"] for row in found["waiting"]}
+    assert waits["independent_validator"] == []  # victor asked, erin developed
 
 
 def test_the_version_in_use_and_what_it_rests_on(airflow, promoted) -> None:
