@@ -20,10 +20,10 @@ from airflow_mlgov.records.governance import Outcome, TestResult
 Facet: TypeAlias = Mapping[str, Any]
 Facets: TypeAlias = Mapping[str, Facet]
 
-MAX_ITEMS = 50
+MAX_ITEMS = 40
 """Checks, parameters or fields that one facet lists, failures first; evidence has them all."""
 
-MAX_TEXT = 240
+MAX_TEXT = 120
 """Characters of one value in a facet."""
 
 MAX_DOCUMENTATION = 4_000

@@ -95,7 +95,8 @@ class PromoteModelOperator(LineageMixin, BaseOperator):
     def lineage_before(self, context: Context | None) -> StepLineage | None:
         """Return the version, and the newest approval of it; the promotion itself may differ."""
         from airflow_mlgov.lineage import events
-        from airflow_mlgov.operators.lineage_records import asked_for
+        from airflow_mlgov.lineage.datasets import read_model
+        from airflow_mlgov.operators.lineage_records import asked_for, version_on_record
         from airflow_mlgov.records.digest import Digest
         from airflow_mlgov.service.approvals import approval_of
         from airflow_mlgov.service.promote import version_asked_by_run
@@ -113,7 +114,8 @@ class PromoteModelOperator(LineageMixin, BaseOperator):
         )
         approval = approval_of(gov, view, model=self.model, version=version, target=self.target)
         if approval is None:
-            return None
+            unapproved = version_on_record(gov, view, self.model, version)
+            return events.StepLineage(inputs=(read_model(unapproved),))
         return events.promote(asked_for(gov, view, approval.request), is_done=False)
 
     def _lineage_of(self, promotion: Promotion) -> StepLineage:

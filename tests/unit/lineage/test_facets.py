@@ -65,7 +65,7 @@ def test_a_full_facet_stays_small() -> None:
         facets.assertions(checks),
         facets.execution_parameters({long[:50]: long}),
     ]
-    assert sum(len(json.dumps(facet).encode()) for facet in both) < 80_000
+    assert sum(len(json.dumps(facet).encode()) for facet in both) < 40_000
     assert len(facets.documentation(long)["description"]) == facets.MAX_DOCUMENTATION
 
 

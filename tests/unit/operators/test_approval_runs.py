@@ -82,6 +82,7 @@ def test_a_request_is_a_moment_and_the_decision_waits_from_then_on(
     short = request.digest.short
     assert names(sent[1]["outputs"]) == [f"retail_pd/1/request/{short}"]
     assert names(sent[0]["inputs"]) == names(sent[1]["inputs"])
+    assert sent[0]["outputs"] == sent[2]["outputs"] == []
     kinds = {name.split("/")[-2] for name in names(sent[1]["inputs"]) if "/report/" in name}
     assert kinds == {"report"}
     assert [n.rpartition("/")[0] for n in names(sent[1]["inputs"])] == [
