@@ -30,7 +30,7 @@ class Component:
         command: Program and arguments.
         env: Its whole environment.
         log_path: Where its output goes; a restart appends.
-        cwd: Working directory, which MLflow puts artefacts under by default.
+        cwd: Working directory.
     """
 
     name: str

@@ -99,7 +99,7 @@ class World:
             command=[
                 *(str(self.deployment.python), "-m", "mlflow", "server"),
                 *("--backend-store-uri", self.mlflow_uri),
-                *("--default-artifact-root", str(self.folder / "mlruns")),
+                *("--default-artifact-root", str(self.folder / "mlflow-artifacts")),
                 *("--host", "127.0.0.1", "--port", str(port), "--workers", "1"),
             ],
             env=self.deployment.env,
