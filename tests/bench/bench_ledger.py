@@ -1,7 +1,7 @@
 """Acknowledged appends against a plain, fsynced SQLite insert of the same bytes, interleaved.
 
 Run as ``python tests/bench/bench_ledger.py [rounds]``; prints one JSON object. Both sides use WAL
-with ``synchronous=FULL`` on the same disk, in turns, so that a slow moment of the machine hits both.
+with ``synchronous=FULL`` on one disk, in turns, so that a slow moment of the machine hits both.
 """
 
 from __future__ import annotations

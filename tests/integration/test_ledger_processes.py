@@ -1,4 +1,4 @@
-"""Real processes on one SQLite ledger: racing, killed, and none of them lost (threats 15, 16, 17)."""
+"""Real processes on one SQLite ledger: racing, killed, nothing lost (threats 15, 16, 17)."""
 
 from __future__ import annotations
 
@@ -47,7 +47,9 @@ def _write(folder: Path, writer: int, start: Event, queue: Any) -> None:
 
 def test_threats_15_and_16_sixteen_processes_race(tmp_path: Path) -> None:
     start, queue = CONTEXT.Event(), CONTEXT.Queue()
-    workers = [CONTEXT.Process(target=_write, args=(tmp_path, n, start, queue)) for n in range(WRITERS)]
+    workers = [
+        CONTEXT.Process(target=_write, args=(tmp_path, n, start, queue)) for n in range(WRITERS)
+    ]
     for worker in workers:
         worker.start()
     start.set()
@@ -57,7 +59,9 @@ def test_threats_15_and_16_sixteen_processes_race(tmp_path: Path) -> None:
         assert worker.exitcode == 0
     acknowledged = {receipt for receipts, _ in results for receipt in receipts}
     own, shared = WRITERS * (EACH - EACH // 3), EACH // 3
-    assert len(acknowledged) == own + shared  # every writer of a shared entry was given the same receipt
+    assert (
+        len(acknowledged) == own + shared
+    )  # every writer of a shared entry was given the same receipt
 
     ledger = ledger_in(tmp_path)
     entries = ledger.view().select()
@@ -84,7 +88,8 @@ def test_threat_17_writers_killed_at_any_moment_lose_nothing_acknowledged(tmp_pa
     ledger_in(tmp_path).drain()
     for attempt in range(15):
         writers = [
-            CONTEXT.Process(target=_write_for_ever, args=(tmp_path, f"{attempt}.{n}")) for n in range(2)
+            CONTEXT.Process(target=_write_for_ever, args=(tmp_path, f"{attempt}.{n}"))
+            for n in range(2)
         ]
         for writer in writers:
             writer.start()

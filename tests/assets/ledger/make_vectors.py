@@ -1,7 +1,8 @@
 """Writes the golden files of the ledger's wire formats, once.
 
-Shares no code with airflow_mlgov: canonical JSON by the rfc8785 package, DSSE, the signed note and the tree spelled
-out from their specifications. The files are kept for ever: a change of a format is a new version beside them.
+Shares no code with airflow_mlgov: canonical JSON by the rfc8785 package, DSSE, the signed note and
+the tree spelled out from their specifications. The files are kept for ever: a change of a format is
+a new version beside them.
 
     python tests/assets/ledger/make_vectors.py
 """
@@ -22,7 +23,9 @@ PAYLOAD_TYPE = "application/vnd.airflow-mlgov.entry.v1+json"
 
 
 def key_of(role: str) -> Ed25519PrivateKey:
-    return Ed25519PrivateKey.from_private_bytes(hashlib.sha256(f"test key {role}".encode()).digest())
+    return Ed25519PrivateKey.from_private_bytes(
+        hashlib.sha256(f"test key {role}".encode()).digest()
+    )
 
 
 def public(key: Ed25519PrivateKey) -> bytes:
@@ -80,33 +83,55 @@ def entry_key(*parts: str) -> str:
 def payload(kind: str, key: str, body: dict[str, object], **more: object) -> dict[str, object]:
     source = {"dag_id": "", "run_id": "", "task_id": "", "map_index": -1, "try_number": 0}
     value = {
-        "v": 1, "origin": ORIGIN, "kind": kind, "key": key, "at": "2026-01-02T03:04:05.678Z", "model": "",
-        "version": None, "body": body, "people": {}, "texts": {}, "source": source,
-    }  # fmt: skip
+        "v": 1,
+        "origin": ORIGIN,
+        "kind": kind,
+        "key": key,
+        "at": "2026-01-02T03:04:05.678Z",
+        "model": "",
+        "version": None,
+        "body": body,
+        "people": {},
+        "texts": {},
+        "source": source,
+    }
     return {**value, **more}
 
 
 def leaves() -> tuple[list[bytes], dict[str, dict[str, str]]]:
     salts = {name: sha(f"salt {name}".encode()) for name in ("voter", "comment")}
     voter = {"id": "7", "name": "Zo\u00eb \U0001f600"}
-    comment = "Gr\u00fc\u00dfe,\n\t\"quoted\" \\ \u2028 <b>"
+    comment = 'Gr\u00fc\u00dfe,\n\t"quoted" \\ \u2028 <b>'
     request = "sha256:" + "ab" * 32
     voted_key = entry_key(ORIGIN, "approval.voted", request, "7")
     source = {
-        "dag_id": "retail_pd", "run_id": "manual__2026-01-02T03:04:05+00:00", "task_id": "gr%C3%BC%C3%9Fe.gate",
-        "map_index": -1, "try_number": 2,
-    }  # fmt: skip
+        "dag_id": "retail_pd",
+        "run_id": "manual__2026-01-02T03:04:05+00:00",
+        "task_id": "gr%C3%BC%C3%9Fe.gate",
+        "map_index": -1,
+        "try_number": 2,
+    }
     made = [
-        envelope("log", payload("genesis", entry_key("airflow-mlgov", "genesis"), {"origin": ORIGIN})),
+        envelope(
+            "log", payload("genesis", entry_key("airflow-mlgov", "genesis"), {"origin": ORIGIN})
+        ),
         envelope(
             "writer",
             payload(
                 "data.validated",
                 entry_key(ORIGIN, "data.validated", "run-1"),
                 {
-                    "dataset": "taiwan_credit", "sha256": "sha256:" + "cd" * 32, "rows": 30000, "columns": 24,
-                    "passed": True, "evidence_sha256": "sha256:" + "ef" * 32, "uri": "file:///data/caf\u00e9.csv",
-                    "big": 2**53 - 1, "small": -(2**53 - 1), "none": None, "list": [1, [2, []], {}],
+                    "dataset": "taiwan_credit",
+                    "sha256": "sha256:" + "cd" * 32,
+                    "rows": 30000,
+                    "columns": 24,
+                    "passed": True,
+                    "evidence_sha256": "sha256:" + "ef" * 32,
+                    "uri": "file:///data/caf\u00e9.csv",
+                    "big": 2**53 - 1,
+                    "small": -(2**53 - 1),
+                    "none": None,
+                    "list": [1, [2, []], {}],
                     "order": {"\U0001f600": 1, "\uff21": 2, "\r": 3, "1": 4, "\u0080": 5},
                 },
                 model="retail_pd",
@@ -125,7 +150,7 @@ def leaves() -> tuple[list[bytes], dict[str, dict[str, str]]]:
                 source=source,
             ),
         ),
-    ]  # fmt: skip
+    ]
     disclosures = {
         "people.voter": {"salt": salts["voter"].hex(), "value": voter},
         "texts.comment": {"salt": salts["comment"].hex(), "value": comment},

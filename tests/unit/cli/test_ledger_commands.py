@@ -57,7 +57,9 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_verify_says_what_was_checked_and_what_cannot_be(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_verify_says_what_was_checked_and_what_cannot_be(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run("verify") == 0
     out = capsys.readouterr().out
     assert out.startswith("The ledger verifies.")
@@ -66,7 +68,9 @@ def test_verify_says_what_was_checked_and_what_cannot_be(home: Path, capsys: pyt
     assert "name a file with --trust" in out
 
 
-def test_verify_with_a_trust_file_a_copy_and_a_checkpoint(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_verify_with_a_trust_file_a_copy_and_a_checkpoint(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     trust, note, copy = (str(home / name) for name in ("trust.json", "kept.note", "copy.db"))
     assert run("trust", "--file", trust, "--vkey", str(home / "log.vkey")) == 0
     assert run("checkpoint", "--file", note) == 0
@@ -74,17 +78,25 @@ def test_verify_with_a_trust_file_a_copy_and_a_checkpoint(home: Path, capsys: py
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     shutil.copy(home / "ledger.db", copy)
     capsys.readouterr()
-    assert run("verify", "--trust", trust, "--file", copy, "--checkpoint", note, "--output", "json") == 0
+    assert (
+        run("verify", "--trust", trust, "--file", copy, "--checkpoint", note, "--output", "json")
+        == 0
+    )
     (report,) = json.loads(capsys.readouterr().out)
     shown = [str(report[name]) for name in ("fine", "entries", "earlier_checkpoints")]
     assert shown == ["True", "3", "1"]  # Airflow's own JSON output writes numbers as text
-    assert {kind: int(count) for kind, count in report["kinds"].items()} == {"genesis": 1, "model.scored": 2}
+    assert {kind: int(count) for kind, count in report["kinds"].items()} == {
+        "genesis": 1,
+        "model.scored": 2,
+    }
     root = TrustRoot.parse(Path(trust).read_bytes())
     assert Vkey.parse((home / "log.vkey").read_text().strip()) == root.log_keys[0]
     assert root.log_keys[0].name == root.origin == report["origin"]
 
 
-def test_verify_exits_1_on_an_altered_ledger(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_verify_exits_1_on_an_altered_ledger(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     with sqlite3.connect(home / "ledger.db") as connection:
         connection.execute("DELETE FROM entries WHERE seq = 2")
     assert run("verify") == 1
@@ -111,10 +123,17 @@ def test_verify_exits_3_on_an_unknown_key(home: Path) -> None:
     assert run("verify", "--trust", str(trust)) == 3
 
 
-@pytest.mark.parametrize("words", [
-    ("verify", "--trust", "{}/none.json"), ("verify", "--file", "{}/none.db"), ("trust", "--file", "{}/no/folder/t.json"),
-])  # fmt: skip
-def test_wrong_use_exits_64_and_makes_nothing(home: Path, words: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("verify", "--trust", "{}/none.json"),
+        ("verify", "--file", "{}/none.db"),
+        ("trust", "--file", "{}/no/folder/t.json"),
+    ],
+)
+def test_wrong_use_exits_64_and_makes_nothing(
+    home: Path, words: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
     before = sorted(home.iterdir())
     assert run(*(word.format(home) for word in words)) == 64
     assert str(home) in capsys.readouterr().err
@@ -126,7 +145,9 @@ def test_a_malformed_trust_file_exits_1(home: Path) -> None:
     assert run("verify", "--trust", str(home / "trust.json")) == 1
 
 
-def test_threat_31_show_prints_one_line_an_entry_whatever_the_names(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_threat_31_show_prints_one_line_an_entry_whatever_the_names(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run("show") == 0
     table = capsys.readouterr().out
     assert "Ada" in table
@@ -137,7 +158,9 @@ def test_threat_31_show_prints_one_line_an_entry_whatever_the_names(home: Path, 
     assert len([line for line in lines if "model.scored" in line]) == 2
 
 
-def test_show_filters_and_gives_programs_everything(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_show_filters_and_gives_programs_everything(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run("show", "--model", "retail_pd", "--kind", "model.scored", "--output", "json") == 0
     rows = json.loads(capsys.readouterr().out)
     assert [int(row["index"]) for row in rows] == [1, 2]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -35,7 +34,9 @@ class Golden:
         return self.disclosures.get(key, {})
 
     def key(self, role: str) -> Ed25519PrivateKey:
-        return Ed25519PrivateKey.from_private_bytes(hashlib.sha256(f"test key {role}".encode()).digest())
+        return Ed25519PrivateKey.from_private_bytes(
+            hashlib.sha256(f"test key {role}".encode()).digest()
+        )
 
     def public(self, role: str) -> bytes:
         return self.key(role).public_key().public_bytes_raw()
@@ -71,9 +72,9 @@ def golden() -> Golden:
         trust=TrustRoot.parse(trust),
         trust_bytes=trust,
         disclosures={
-            key: {name: Disclosure(bytes.fromhex(d["salt"]), d["value"]) for name, d in fields.items()}
+            key: {
+                name: Disclosure(bytes.fromhex(d["salt"]), d["value"]) for name, d in fields.items()
+            }
             for key, fields in disclosures.items()
         },
     )
-
-

@@ -10,7 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from airflow_mlgov.errors import LedgerIntegrityError, UnknownKeyError
-from airflow_mlgov.ledger.checkpoint import MAX_SIZE, Vkey, open_checkpoint, origin_of, sign_checkpoint
+from airflow_mlgov.ledger.checkpoint import (
+    MAX_SIZE,
+    Vkey,
+    open_checkpoint,
+    origin_of,
+    sign_checkpoint,
+)
 from airflow_mlgov.ledger.merkle import MerkleTree, leaf_hash
 
 
@@ -62,18 +68,41 @@ def test_threat_25_anything_but_the_exact_note_is_refused(golden: Any) -> None:
         f"{origin}\n{size}\n{root}\n\n{sig} \n".encode(),
         f"{origin}\n{size}\n{root}\n\n {sig}\n".encode(),
         f"{origin}\n{size}\n{root}\n\n\u2014 {name} {encoded[:-2]}\n".encode(),
-        f"{origin}\n{size}\n{root}\n\n\u2014 {name} {base64.b64encode(data[:-1]).decode()}\n".encode(),
-        f"{origin}\n{size}\n{root}\n\n\u2014 {name} {base64.b64encode(data[:4] + b'x' * 64).decode()}\n".encode(),
-        (f"{origin}\n{size}\n{root}\n\n" + "".join(f"\u2014 w{i} {encoded}\n" for i in range(100)) + f"{sig}\n").encode(),
+        f"{origin}\n{size}\n{root}\n\n\u2014 {name} "
+        f"{base64.b64encode(data[:-1]).decode()}\n".encode(),
+        f"{origin}\n{size}\n{root}\n\n\u2014 {name} "
+        f"{base64.b64encode(data[:4] + b'x' * 64).decode()}\n".encode(),
+        (
+            f"{origin}\n{size}\n{root}\n\n"
+            + "".join(f"\u2014 w{i} {encoded}\n" for i in range(100))
+            + f"{sig}\n"
+        ).encode(),
         b"x" * 70_000,
-    ]  # fmt: skip
+    ]
     for note in forged:
         with pytest.raises(LedgerIntegrityError):
             open_checkpoint(note, golden.trust.log_keys, origin=golden.origin)
 
 
-def test_threat_25_a_checkpoint_of_another_log_is_refused_though_the_key_is_right(golden: Any) -> None:
-    note = sign_checkpoint("other/log", 0, b"r" * 32, golden.trust.log_keys[0], golden.key("log").sign)
+@pytest.mark.parametrize("extra", ["extension\n", "\n", "a\nb\n"])
+def test_threat_25_extension_lines_are_refused_though_they_are_signed(
+    golden: Any, extra: str
+) -> None:
+    key = golden.trust.log_keys[0]
+    body = "\n".join(golden.note.decode().split("\n")[:3]) + "\n" + extra
+    signature = base64.b64encode(key.key_hash + golden.key("log").sign(body.encode())).decode()
+    with pytest.raises(LedgerIntegrityError):
+        open_checkpoint(
+            f"{body}\n\u2014 {key.name} {signature}\n".encode(), [key], origin=golden.origin
+        )
+
+
+def test_threat_25_a_checkpoint_of_another_log_is_refused_though_the_key_is_right(
+    golden: Any,
+) -> None:
+    note = sign_checkpoint(
+        "other/log", 0, b"r" * 32, golden.trust.log_keys[0], golden.key("log").sign
+    )
     with pytest.raises(LedgerIntegrityError, match="of log 'other/log'"):
         open_checkpoint(note, golden.trust.log_keys, origin=golden.origin)
 
@@ -90,7 +119,9 @@ def test_threat_25_the_same_four_byte_hash_does_not_make_a_key_known(golden: Any
     body = golden.sign(golden.leaves).split(b"\n\n")[0] + b"\n"
     signature = base64.b64encode(ours.key_hash + golden.key("mallory").sign(body)).decode()
     with pytest.raises(LedgerIntegrityError, match="does not fit"):
-        open_checkpoint(body + f"\n\u2014 {ours.name} {signature}\n".encode(), [ours], origin=golden.origin)
+        open_checkpoint(
+            body + f"\n\u2014 {ours.name} {signature}\n".encode(), [ours], origin=golden.origin
+        )
 
 
 def test_a_witness_may_cosign_and_its_line_proves_nothing(golden: Any) -> None:
@@ -108,7 +139,10 @@ def test_every_trusted_key_that_signed_must_have_signed_this(golden: Any) -> Non
     good = base64.b64encode(keys[1].key_hash + golden.key("new log").sign(body)).decode()
     bad = base64.b64encode(keys[1].key_hash + golden.key("new log").sign(b"x")).decode()
     line = f"\u2014 {golden.origin} {{}}\n"
-    assert open_checkpoint(golden.note + line.format(good).encode(), keys, origin=golden.origin).size == 3
+    assert (
+        open_checkpoint(golden.note + line.format(good).encode(), keys, origin=golden.origin).size
+        == 3
+    )
     with pytest.raises(LedgerIntegrityError):
         open_checkpoint(golden.note + line.format(bad).encode(), keys, origin=golden.origin)
 
@@ -126,11 +160,28 @@ def test_keys_in_note_form_are_read_as_written(golden: Any, role: str) -> None:
     assert Vkey.parse(str(key)) == key
 
 
-@pytest.mark.parametrize("text", [
-    "", "a", "a+b", "a+b+c", "++", "{name}+{hash}", "{name}+00000000+{key}", "{name}+{hash}+{key}+x", " {name}+{hash}+{key}",
-    "{name}x+{hash}+{key}", "{name}+{hash}+{key}\n", "a b+{hash}+{key}", "{name}+{HASH}+{key}", "é+{hash}+{key}",
-    "{name}+{hash}+AgAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA", "{name}+{hash}+AQAA", "{name}+ {hash}+{key}",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "a",
+        "a+b",
+        "a+b+c",
+        "++",
+        "{name}+{hash}",
+        "{name}+00000000+{key}",
+        "{name}+{hash}+{key}+x",
+        " {name}+{hash}+{key}",
+        "{name}x+{hash}+{key}",
+        "{name}+{hash}+{key}\n",
+        "a b+{hash}+{key}",
+        "{name}+{HASH}+{key}",
+        "é+{hash}+{key}",
+        "{name}+{hash}+AgAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA",
+        "{name}+{hash}+AQAA",
+        "{name}+ {hash}+{key}",
+    ],
+)
 def test_malformed_keys_are_refused(golden: Any, text: str) -> None:
     name, key_hash, key = str(golden.trust.writer_keys[0]).split("+", 2)
     with pytest.raises(LedgerIntegrityError):

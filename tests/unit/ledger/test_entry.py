@@ -42,7 +42,9 @@ def test_golden_entries_mean_what_they_say(golden: Any) -> None:
     assert data.body["big"] == 2**53 - 1
     assert data.body["uri"] == "file:///data/café.csv"
     assert vote.version == Digest("01" * 32)
-    assert vote.source == Source("retail_pd", "manual__2026-01-02T03:04:05+00:00", "grüße.gate", -1, 2)
+    assert vote.source == Source(
+        "retail_pd", "manual__2026-01-02T03:04:05+00:00", "grüße.gate", -1, 2
+    )
     assert vote.at == datetime(2026, 1, 2, 3, 4, 5, 678_000, tzinfo=UTC)
     assert vote.key == entry_key(golden.origin, "approval.voted", "sha256:" + "ab" * 32, "7")
 
@@ -61,27 +63,68 @@ def test_what_is_read_is_written_the_same() -> None:
 @pytest.mark.parametrize(
     "changes",
     [
-        {"v": 2}, {"v": True}, {"v": "1"}, {"v": None},
-        {"origin": ""}, {"origin": "a b"}, {"origin": None}, {"origin": "x" * 257},
-        {"kind": "model.invented"}, {"kind": ""}, {"kind": ["model.scored"]}, {"kind": "MODEL.SCORED"},
-        {"key": "0" * 64}, {"key": "sha256:" + "A" * 64}, {"key": DIGEST + "\n"}, {"key": None},
-        {"at": "2026-01-02T03:04:05.678+00:00"}, {"at": "2026-01-02T03:04:05Z"}, {"at": "2026-01-02 03:04:05.678Z"},
-        {"at": "2026-13-02T03:04:05.678Z"}, {"at": "0000-01-02T03:04:05.678Z"}, {"at": 1}, {"at": ""},
-        {"at": "0001-01-01T00:00:00.000+23:59"}, {"at": "9999-12-31T23:59:59.999-23:59"},
-        {"model": "rétail"}, {"model": "a\u200bb"}, {"model": "a\u202eb"}, {"model": "a|b"}, {"model": "<b>"},
-        {"model": "a\r\nb"}, {"model": None}, {"model": 1},
-        {"version": "0" * 64}, {"version": ""}, {"version": "sha256:"}, {"version": 0},
-        {"body": None}, {"body": []}, {"body": {}}, {"body": {"target": "production"}},
+        {"v": 2},
+        {"v": True},
+        {"v": "1"},
+        {"v": None},
+        {"origin": ""},
+        {"origin": "a b"},
+        {"origin": None},
+        {"origin": "x" * 257},
+        {"kind": "model.invented"},
+        {"kind": ""},
+        {"kind": ["model.scored"]},
+        {"kind": "MODEL.SCORED"},
+        {"key": "0" * 64},
+        {"key": "sha256:" + "A" * 64},
+        {"key": DIGEST + "\n"},
+        {"key": None},
+        {"at": "2026-01-02T03:04:05.678+00:00"},
+        {"at": "2026-01-02T03:04:05Z"},
+        {"at": "2026-01-02 03:04:05.678Z"},
+        {"at": "2026-13-02T03:04:05.678Z"},
+        {"at": "0000-01-02T03:04:05.678Z"},
+        {"at": 1},
+        {"at": ""},
+        {"at": "0001-01-01T00:00:00.000+23:59"},
+        {"at": "9999-12-31T23:59:59.999-23:59"},
+        {"model": "rétail"},
+        {"model": "a\u200bb"},
+        {"model": "a\u202eb"},
+        {"model": "a|b"},
+        {"model": "<b>"},
+        {"model": "a\r\nb"},
+        {"model": None},
+        {"model": 1},
+        {"version": "0" * 64},
+        {"version": ""},
+        {"version": "sha256:"},
+        {"version": 0},
+        {"body": None},
+        {"body": []},
+        {"body": {}},
+        {"body": {"target": "production"}},
         {"body": {"request_sha256": DIGEST, "target": "p", "a b": 1}},
-        {"people": None}, {"people": {"owner": "Ada"}}, {"people": {"owner": "0" * 63}}, {"people": {"a b": "0" * 64}},
-        {"people": {"owner": None}}, {"texts": []}, {"texts": {"comment": "free text"}},
-        {"source": None}, {"source": {}}, {"source": {**SOURCE, "extra": 1}}, {"source": {**SOURCE, "map_index": "0"}},
-        {"source": {**SOURCE, "try_number": True}}, {"source": {**SOURCE, "dag_id": None}},
-        {"source": {**SOURCE, "dag_id": "ä"}}, {"source": {**SOURCE, "dag_id": "%41"}},
-        {"source": {**SOURCE, "task_id": "a\nb"}}, {"source": {**SOURCE, "task_id": "%FF"}},
+        {"people": None},
+        {"people": {"owner": "Ada"}},
+        {"people": {"owner": "0" * 63}},
+        {"people": {"a b": "0" * 64}},
+        {"people": {"owner": None}},
+        {"texts": []},
+        {"texts": {"comment": "free text"}},
+        {"source": None},
+        {"source": {}},
+        {"source": {**SOURCE, "extra": 1}},
+        {"source": {**SOURCE, "map_index": "0"}},
+        {"source": {**SOURCE, "try_number": True}},
+        {"source": {**SOURCE, "dag_id": None}},
+        {"source": {**SOURCE, "dag_id": "ä"}},
+        {"source": {**SOURCE, "dag_id": "%41"}},
+        {"source": {**SOURCE, "task_id": "a\nb"}},
+        {"source": {**SOURCE, "task_id": "%FF"}},
         {"extra": 1},
     ],
-)  # fmt: skip
+)
 def test_threat_29_anything_else_is_refused(changes: dict[str, Any]) -> None:
     with pytest.raises(LedgerIntegrityError):
         Entry.decode(canonical_bytes({**GOOD, **changes}))
@@ -109,7 +152,9 @@ def test_each_kind_needs_its_fields(kind: str) -> None:
             Entry.decode(canonical_bytes({**GOOD, "kind": kind, "body": body}))
 
 
-@pytest.mark.parametrize("value", [0.5, 1.0, float("nan"), 2**53, "e\u0301", b"x", datetime(2026, 1, 1, tzinfo=UTC)])
+@pytest.mark.parametrize(
+    "value", [0.5, 1.0, float("nan"), 2**53, "e\u0301", b"x", datetime(2026, 1, 1, tzinfo=UTC)]
+)
 def test_a_body_that_cannot_be_signed_is_refused(value: Any) -> None:
     entry = Entry.decode(canonical_bytes(GOOD))
     with pytest.raises(LedgerIntegrityError):
@@ -137,7 +182,11 @@ def _sealed(golden: Any, length: int) -> bytes:
 
 
 def test_a_payload_in_another_layout_is_refused_though_it_is_signed(golden: Any) -> None:
-    for payload in (json.dumps(GOOD).encode(), canonical_bytes(GOOD) + b" ", b"\xef\xbb\xbf" + canonical_bytes(GOOD)):
+    for payload in (
+        json.dumps(GOOD).encode(),
+        canonical_bytes(GOOD) + b" ",
+        b"\xef\xbb\xbf" + canonical_bytes(GOOD),
+    ):
         leaf = seal_envelope(payload, golden.public("writer"), golden.key("writer").sign)
         open_envelope(leaf).check(golden.public("writer"))
         with pytest.raises(LedgerIntegrityError):
@@ -146,7 +195,11 @@ def test_a_payload_in_another_layout_is_refused_though_it_is_signed(golden: Any)
 
 def test_keys_depend_on_every_part() -> None:
     keys = {
-        entry_key("o", "k", "a", "b"), entry_key("o", "k", "ab"), entry_key("o", "k", "a", "b", ""),
-        entry_key("p", "k", "a", "b"), entry_key("o", "l", "a", "b"), entry_key("o", "k", "b", "a"),
-    }  # fmt: skip
+        entry_key("o", "k", "a", "b"),
+        entry_key("o", "k", "ab"),
+        entry_key("o", "k", "a", "b", ""),
+        entry_key("p", "k", "a", "b"),
+        entry_key("o", "l", "a", "b"),
+        entry_key("o", "k", "b", "a"),
+    }
     assert len(keys) == 6

@@ -99,8 +99,8 @@ def test_threat_23_inclusion_proofs_with_anything_else_are_refused(n: int) -> No
             (-1, n, proof),
             *[(other, n, proof) for other in range(n) if other != m],
             *[(m, n, proof[:i] + proof[i + 1 :]) for i in range(len(proof))],
-            *[(m, n, proof[:i] + [sha(proof[i])] + proof[i + 1 :]) for i in range(len(proof))],
-            *[(m, n, proof[:i] + [proof[i][:31]] + proof[i + 1 :]) for i in range(len(proof))],
+            *[(m, n, [*proof[:i], sha(proof[i]), *proof[i + 1 :]]) for i in range(len(proof))],
+            *[(m, n, [*proof[:i], proof[i][:31], *proof[i + 1 :]]) for i in range(len(proof))],
         ]
         for index, size, hashes in wrong:
             with pytest.raises(LedgerIntegrityError):
@@ -120,7 +120,10 @@ def test_threat_23_consistency_proofs_with_anything_else_are_refused(n: int) -> 
             (m, n, proof, sha(ROOTS[m])),
             *[(other, n, proof, ROOTS[m]) for other in range(n + 1) if other != m],
             *[(m, n, proof[:i] + proof[i + 1 :], ROOTS[m]) for i in range(len(proof))],
-            *[(m, n, proof[:i] + [sha(proof[i])] + proof[i + 1 :], ROOTS[m]) for i in range(len(proof))],
+            *[
+                (m, n, [*proof[:i], sha(proof[i]), *proof[i + 1 :]], ROOTS[m])
+                for i in range(len(proof))
+            ],
         ]
         for first, second, hashes, root in wrong:
             with pytest.raises(LedgerIntegrityError):
@@ -133,13 +136,23 @@ def test_threat_23_consistency_proofs_with_anything_else_are_refused(n: int) -> 
 
 
 def test_a_wrong_size_with_the_right_hashes_is_refused_or_proves_the_same_position() -> None:
-    # RFC 9162's algorithm reads sizes from the proof's shape: two sizes can share one shape, never one root.
+    # RFC 9162's algorithm reads sizes from the proof's shape: two sizes can share one shape, never
+    # one root.
     for n in SIZES[2:]:
         proof = BIG.inclusion_proof(0, n)
         for other in SIZES[1:]:
             if other != n:
                 with pytest.raises(LedgerIntegrityError):
-                    merkle.verify_inclusion(merkle.leaf_hash(LEAVES[0]), 0, other, proof, ROOTS[other])
+                    merkle.verify_inclusion(
+                        merkle.leaf_hash(LEAVES[0]), 0, other, proof, ROOTS[other]
+                    )
+
+
+def test_threat_23_more_hashes_than_the_size_takes_are_refused_even_if_the_root_fits() -> None:
+    leaf, more = merkle.leaf_hash(b"leaf"), sha(b"more")
+    for root in (merkle.node_hash(more, leaf), merkle.node_hash(leaf, more)):
+        with pytest.raises(LedgerIntegrityError, match="too many"):
+            merkle.verify_inclusion(leaf, 0, 1, [more], root)
 
 
 def test_threat_24_a_node_offered_as_a_leaf_is_refused() -> None:
@@ -151,7 +164,9 @@ def test_threat_24_a_node_offered_as_a_leaf_is_refused() -> None:
         merkle.verify_inclusion(forged, 0, 2, BIG.consistency_proof(2, 4), ROOTS[4])
 
 
-@pytest.mark.parametrize(("peaks", "size"), [((), 1), ((b"x" * 32,), 0), ((b"x" * 32,), 3), ((b"x",), 1), ((), -1)])
+@pytest.mark.parametrize(
+    ("peaks", "size"), [((), 1), ((b"x" * 32,), 0), ((b"x" * 32,), 3), ((b"x",), 1), ((), -1)]
+)
 def test_peaks_that_do_not_fit_the_size_are_refused(peaks: tuple[bytes, ...], size: int) -> None:
     with pytest.raises(LedgerIntegrityError):
         merkle.root_of_peaks(peaks, size)
@@ -166,19 +181,24 @@ def test_threat_21_sizes_around_powers_of_two_up_to_a_large_one() -> None:
     for size in (n + d for n in (64, 128, 256, 512, 1024) for d in (-1, 0, 1)):
         proof = whole.inclusion_proof(size - 1, size)
         merkle.verify_inclusion(hashes[size - 1], size - 1, size, proof, whole.root(size))
-        merkle.verify_consistency(size - 1, top, whole.consistency_proof(size - 1), whole.root(size - 1), whole.root())
+        merkle.verify_consistency(
+            size - 1, top, whole.consistency_proof(size - 1), whole.root(size - 1), whole.root()
+        )
 
 
-@pytest.mark.parametrize("call", [
-    lambda: BIG.root(34),
-    lambda: BIG.inclusion_proof(33),
-    lambda: BIG.inclusion_proof(-1),
-    lambda: BIG.inclusion_proof(0, 34),
-    lambda: BIG.consistency_proof(5, 4),
-    lambda: BIG.consistency_proof(-1, 4),
-    lambda: BIG.consistency_proof(5, 34),
-    lambda: BIG.append(b"short"),
-])
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: BIG.root(34),
+        lambda: BIG.inclusion_proof(33),
+        lambda: BIG.inclusion_proof(-1),
+        lambda: BIG.inclusion_proof(0, 34),
+        lambda: BIG.consistency_proof(5, 4),
+        lambda: BIG.consistency_proof(-1, 4),
+        lambda: BIG.consistency_proof(5, 34),
+        lambda: BIG.append(b"short"),
+    ],
+)
 def test_questions_beyond_the_tree_are_refused(call: object) -> None:
     with pytest.raises(LedgerIntegrityError):
         call()  # type: ignore[operator]

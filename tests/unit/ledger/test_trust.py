@@ -17,7 +17,8 @@ from airflow_mlgov.records.kinds import KeyRole
 def test_the_golden_trust_file_is_written_byte_for_byte(golden: Any) -> None:
     assert golden.trust.as_bytes() == golden.trust_bytes
     assert golden.trust.signers == {
-        keyid(golden.public(role)): (KeyRole(role), golden.public(role)) for role in ("log", "attestor", "writer")
+        keyid(golden.public(role)): (KeyRole(role), golden.public(role))
+        for role in ("log", "attestor", "writer")
     }
 
 
@@ -28,10 +29,21 @@ def test_keys_are_added_once(golden: Any) -> None:
     assert more.with_keys(KeyRole.WRITER, [new]) == more
 
 
-@pytest.mark.parametrize("changes", [
-    {"version": 2}, {"version": True}, {"version": "1"}, {"origin": 1}, {"log_keys": []}, {"log_keys": None},
-    {"writer_keys": "x"}, {"writer_keys": [1]}, {"witnesses": ["nonsense"]}, {"extra": 1},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"version": 2},
+        {"version": True},
+        {"version": "1"},
+        {"origin": 1},
+        {"log_keys": []},
+        {"log_keys": None},
+        {"writer_keys": "x"},
+        {"writer_keys": [1]},
+        {"witnesses": ["nonsense"]},
+        {"extra": 1},
+    ],
+)
 def test_what_is_no_trust_file(golden: Any, changes: dict[str, Any]) -> None:
     with pytest.raises(LedgerIntegrityError):
         TrustRoot.parse(json.dumps({**json.loads(golden.trust_bytes), **changes}).encode())
@@ -44,13 +56,17 @@ def test_one_key_cannot_have_two_roles(golden: Any) -> None:
         TrustRoot.parse(json.dumps(value).encode())
 
 
-@pytest.mark.parametrize("data", [b"", b"[]", b"null", b"\xff", b"{" * 5000, b'{"version":1,"version":1}', b" " * 2**21])
+@pytest.mark.parametrize(
+    "data", [b"", b"[]", b"null", b"\xff", b"{" * 5000, b'{"version":1,"version":1}', b" " * 2**21]
+)
 def test_any_other_bytes(data: bytes) -> None:
     with pytest.raises(LedgerIntegrityError):
         TrustRoot.parse(data)
 
 
-@pytest.mark.parametrize("missing", ["version", "origin", "log_keys", "attestor_keys", "writer_keys", "witnesses"])
+@pytest.mark.parametrize(
+    "missing", ["version", "origin", "log_keys", "attestor_keys", "writer_keys", "witnesses"]
+)
 def test_every_field_is_needed(golden: Any, missing: str) -> None:
     value = json.loads(golden.trust_bytes)
     del value[missing]

@@ -20,14 +20,18 @@ from airflow_mlgov.records.kinds import KeyRole
 from airflow_mlgov.records.people import Disclosure, Person
 
 
-def check(golden: Any, leaves: list[bytes], note: bytes, *earlier: Checkpoint, disclose: Any = None) -> Report:
+def check(
+    golden: Any, leaves: list[bytes], note: bytes, *earlier: Checkpoint, disclose: Any = None
+) -> Report:
     return verify_ledger(
         iter(leaves), note, golden.trust, disclose=disclose or golden.disclose, earlier=earlier
     )
 
 
 def view_of(golden: Any, leaves: list[bytes], note: bytes | None = None) -> LedgerView:
-    checkpoint = open_checkpoint(note or golden.sign(leaves), golden.trust.log_keys, origin=golden.origin)
+    checkpoint = open_checkpoint(
+        note or golden.sign(leaves), golden.trust.log_keys, origin=golden.origin
+    )
     return LedgerView(leaves, checkpoint, golden.trust, golden.disclose)
 
 
@@ -51,7 +55,12 @@ def forge(leaf: bytes, **changes: Any) -> bytes:
 
 def test_the_golden_ledger_verifies(golden: Any) -> None:
     report = check(golden, golden.leaves, golden.note)
-    assert (report.is_fine, report.exit_code, report.problems, report.unknown_keys) == (True, 0, (), ())
+    assert (report.is_fine, report.exit_code, report.problems, report.unknown_keys) == (
+        True,
+        0,
+        (),
+        (),
+    )
     assert report.kinds == {"approval.voted": 1, "data.validated": 1, "genesis": 1}
     assert (report.size, report.opened, report.closed) == (3, 2, 0)
     assert "The ledger verifies." in report.lines()
@@ -108,17 +117,23 @@ def test_threat_4_one_entry_deleted(golden: Any, index: int) -> None:
     must_fail(golden, leaves, golden.note, "removed")
 
 
-def test_threat_5_and_12_a_shorter_ledger_is_found_by_a_checkpoint_kept_elsewhere(golden: Any) -> None:
+def test_threat_5_and_12_a_shorter_ledger_is_found_by_a_checkpoint_kept_elsewhere(
+    golden: Any,
+) -> None:
     shorter = golden.leaves[:2]
     note = golden.sign(shorter)
     assert check(golden, shorter, note).is_fine  # by itself it is a sound ledger
     kept = open_checkpoint(golden.note, golden.trust.log_keys, origin=golden.origin)
     report = check(golden, shorter, note, kept)
     assert report.exit_code == 1
-    assert any("kept elsewhere says 3 entries, the ledger holds 2" in line for line in report.lines()[1:2])
+    assert any(
+        "kept elsewhere says 3 entries, the ledger holds 2" in line for line in report.lines()[1:2]
+    )
 
 
-def test_threat_10_and_11_a_rewritten_ledger_is_found_by_a_checkpoint_kept_elsewhere(golden: Any) -> None:
+def test_threat_10_and_11_a_rewritten_ledger_is_found_by_a_checkpoint_kept_elsewhere(
+    golden: Any,
+) -> None:
     kept = open_checkpoint(golden.note, golden.trust.log_keys, origin=golden.origin)
     extended = [*golden.leaves, golden.leaf("writer")]
     assert check(golden, extended, golden.sign(extended), kept).is_fine
@@ -129,7 +144,9 @@ def test_threat_10_and_11_a_rewritten_ledger_is_found_by_a_checkpoint_kept_elsew
 
 
 def test_a_checkpoint_kept_elsewhere_of_another_log_is_refused(golden: Any) -> None:
-    assert check(golden, golden.leaves, golden.note, Checkpoint("other/log", 0, "", "")).exit_code == 1
+    assert (
+        check(golden, golden.leaves, golden.note, Checkpoint("other/log", 0, "", "")).exit_code == 1
+    )
 
 
 def test_a_checkpoint_over_the_empty_ledger_fits_every_ledger(golden: Any) -> None:
@@ -177,7 +194,10 @@ def test_threat_14_one_bit_in_a_disclosure(golden: Any) -> None:
     vote = decode_leaf(golden.leaves[2])[0]
     fields = golden.disclosures[vote.key]
     comment = fields["texts.comment"]
-    for forged in (Disclosure(comment.salt, comment.value + "!"), Disclosure(b"x" * 32, comment.value)):
+    for forged in (
+        Disclosure(comment.salt, comment.value + "!"),
+        Disclosure(b"x" * 32, comment.value),
+    ):
         disclosed = {**fields, "texts.comment": forged}
         report = check(golden, golden.leaves, golden.note, disclose=lambda key, d=disclosed: d)
         assert report.exit_code == 1
@@ -192,9 +212,17 @@ def test_threat_33_erased_people_leave_a_ledger_that_verifies(golden: Any) -> No
 def test_disclosures_of_the_wrong_shape_name_nobody(golden: Any) -> None:
     for value in ("Ada", {"id": "7"}, {"id": "7", "name": "Ada", "role": "x"}, None, 7):
         disclosure = Disclosure.of(value)
-        leaf = golden.leaf("writer", people={"owner": disclosure.commitment}, texts={"summary": Disclosure.of(1).commitment})
-        checkpoint = open_checkpoint(golden.sign([leaf]), golden.trust.log_keys, origin=golden.origin)
-        view = LedgerView([leaf], checkpoint, golden.trust, lambda key, d=disclosure: {"people.owner": d})
+        leaf = golden.leaf(
+            "writer",
+            people={"owner": disclosure.commitment},
+            texts={"summary": Disclosure.of(1).commitment},
+        )
+        checkpoint = open_checkpoint(
+            golden.sign([leaf]), golden.trust.log_keys, origin=golden.origin
+        )
+        view = LedgerView(
+            [leaf], checkpoint, golden.trust, lambda key, d=disclosure: {"people.owner": d}
+        )
         entry = view.select()[0]
         if value is None:
             continue
@@ -203,7 +231,11 @@ def test_disclosures_of_the_wrong_shape_name_nobody(golden: Any) -> None:
 
 
 VIOLATIONS = {
-    "a writer's vote on a finding": ("writer", {"kind": "finding.closed", "body": {"finding": "F-1"}}, "may not sign"),
+    "a writer's vote on a finding": (
+        "writer",
+        {"kind": "finding.closed", "body": {"finding": "F-1"}},
+        "may not sign",
+    ),
     "an attestor's promotion": ("attestor", {}, "may not sign"),
     "the log key on a vote": ("log", {}, "may not sign"),
     "another log's entry": ("writer", {"origin": "airflow-mlgov/other"}, "another log"),
@@ -222,15 +254,29 @@ def test_threat_32_an_entry_with_the_wrong_key_counts_for_nothing(golden: Any, n
     if reason:
         view = view_of(golden, leaves)
         assert [entry.index for entry in view.select()] == [0, 1, 2, 4]
-        assert [(violation.index, violation.is_unknown_key) for violation in view.violations] == [(3, False)]
+        assert [(violation.index, violation.is_unknown_key) for violation in view.violations] == [
+            (3, False)
+        ]
 
 
 def test_an_entry_of_an_unknown_key_counts_for_nothing(golden: Any) -> None:
     leaves = [*golden.leaves, golden.leaf("mallory")]
     view = view_of(golden, leaves)
     assert view.select("model.scored") == []
-    assert [(violation.index, violation.is_unknown_key) for violation in view.violations] == [(3, True)]
+    assert [(violation.index, violation.is_unknown_key) for violation in view.violations] == [
+        (3, True)
+    ]
     assert check(golden, leaves, golden.sign(leaves)).exit_code == 3
+
+
+def test_threat_32_an_entry_whose_signature_does_not_fit_counts_for_nothing_though_the_log_holds_it(
+    golden: Any,
+) -> None:
+    leaves = [*golden.leaves, forge(golden.leaf("writer"), model="other"), golden.leaf("writer")]
+    view = view_of(golden, leaves)
+    assert [entry.index for entry in view.select("model.scored")] == [4]
+    assert ["altered" in violation.reason for violation in view.violations] == [True]
+    assert check(golden, leaves, golden.sign(leaves)).exit_code == 1
 
 
 @pytest.mark.parametrize("junk", [b"", b"{}", b"\xff" * 10, b"[" * 9000, b"x" * 20_000])
@@ -243,7 +289,11 @@ def test_junk_that_was_sequenced_is_reported_and_stops_nobody(golden: Any, junk:
 
 
 def test_threat_29_a_payload_with_two_kinds_is_neither(golden: Any) -> None:
-    payload = decode_leaf(golden.leaf("writer"))[0].encode().replace(b'"kind":', b'"kind":"approval.voted","kind":', 1)
+    payload = (
+        decode_leaf(golden.leaf("writer"))[0]
+        .encode()
+        .replace(b'"kind":', b'"kind":"approval.voted","kind":', 1)
+    )
     leaf = seal_envelope(payload, golden.public("writer"), golden.key("writer").sign)
     view = view_of(golden, [*golden.leaves, leaf])
     assert [entry.index for entry in view.select("approval.voted", "model.scored")] == [2]

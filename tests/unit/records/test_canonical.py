@@ -1,4 +1,4 @@
-"""Canonical JSON against the rfc8785 package, and everything that must not get through (threat 29)."""
+"""Canonical JSON against the rfc8785 package, and what must not get through (threat 29)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 from airflow_mlgov.errors import LedgerIntegrityError
 from airflow_mlgov.records.canonical import MAX_DEPTH, canonical_bytes, parse_canonical, parse_json
 
-TEXT = st.text(st.characters(exclude_categories=["Cs"])).map(lambda s: unicodedata.normalize("NFC", s))
+TEXT = st.text(st.characters(exclude_categories=["Cs"])).map(
+    lambda s: unicodedata.normalize("NFC", s)
+)
 INTEGERS = st.integers(-(2**53) + 1, 2**53 - 1)
 VALUES = st.recursive(
     st.none() | st.booleans() | INTEGERS | TEXT,
@@ -32,7 +34,9 @@ def test_the_same_bytes_as_rfc8785(value: Any) -> None:
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.binary(max_size=60) | st.text(max_size=60).map(lambda s: s.encode("utf-8", "surrogatepass")))
+@given(
+    st.binary(max_size=60) | st.text(max_size=60).map(lambda s: s.encode("utf-8", "surrogatepass"))
+)
 def test_any_bytes_are_read_as_canonical_or_refused_with_our_error(data: bytes) -> None:
     try:
         value = parse_canonical(data)
@@ -92,7 +96,19 @@ def test_threat_29_another_spelling_is_refused(data: bytes) -> None:
 
 @pytest.mark.parametrize(
     "value",
-    [1.0, float("nan"), float("inf"), 2**53, -(2**53), b"x", {1: 2}, {"a", "b"}, "e\u0301", "\ud800", {"\udfff": 1}],
+    [
+        1.0,
+        float("nan"),
+        float("inf"),
+        2**53,
+        -(2**53),
+        b"x",
+        {1: 2},
+        {"a", "b"},
+        "e\u0301",
+        "\ud800",
+        {"\udfff": 1},
+    ],
 )
 def test_threat_29_what_cannot_be_signed_is_refused(value: Any) -> None:
     with pytest.raises(LedgerIntegrityError):

@@ -21,7 +21,9 @@ def test_what_a_task_may_never_sign() -> None:
     assert all(name == kind.name for name, kind in KINDS.items())
 
 
-@pytest.mark.parametrize("text", ["", "abc", "A" * 64, "sha256:" + "0" * 63, "sha1:" + "0" * 64, "0" * 64 + "\n"])
+@pytest.mark.parametrize(
+    "text", ["", "abc", "A" * 64, "sha256:" + "0" * 63, "sha1:" + "0" * 64, "0" * 64 + "\n"]
+)
 def test_what_is_no_digest(text: str) -> None:
     with pytest.raises(ArtefactError):
         Digest.parse(text)

@@ -17,6 +17,10 @@ from airflow_mlgov.records.kinds import KeyRole
 from airflow_mlgov.signers.file import open_signer, open_signers
 
 
+def names_in(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
 def test_keys_are_made_once_with_one_warning(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -29,8 +33,8 @@ def test_keys_are_made_once_with_one_warning(
         role: signer.public_key for role, signer in again.items()
     }
     assert len({signer.public_key for signer in first.values()}) == 3
-    assert sorted(os.listdir(keys_dir)) == ["attestor.key", "log.key", "writer.key"]
-    assert {(keys_dir / name).stat().st_mode & 0o777 for name in os.listdir(keys_dir)} == {0o600}
+    assert names_in(keys_dir) == ["attestor.key", "log.key", "writer.key"]
+    assert {(keys_dir / name).stat().st_mode & 0o777 for name in names_in(keys_dir)} == {0o600}
     assert keys_dir.stat().st_mode & 0o777 == 0o700
 
 
@@ -77,7 +81,7 @@ def test_eight_processes_at_once_get_the_same_keys(tmp_path: Path) -> None:
         for worker in workers:
             worker.join()
         assert all(keys == seen[0] for keys in seen)
-        assert sorted(os.listdir(keys_dir)) == ["attestor.key", "log.key", "writer.key"]
+        assert names_in(keys_dir) == ["attestor.key", "log.key", "writer.key"]
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o620, 0o602, 0o644, 0o666])
@@ -105,15 +109,25 @@ def pem(key: object) -> bytes:
     )
 
 
-PUBLIC = Ed25519PrivateKey.generate().public_key().public_bytes(
-    serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
-)  # fmt: skip
+PUBLIC = (
+    Ed25519PrivateKey.generate()
+    .public_key()
+    .public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+)
 
 
-@pytest.mark.parametrize("data", [
-    b"", b"nonsense", b"\xff" * 100, PUBLIC, pem(ec.generate_private_key(ec.SECP256R1())),
-    pem(Ed25519PrivateKey.generate())[:60], b"-----BEGIN ENCRYPTED PRIVATE KEY-----\n",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"nonsense",
+        b"\xff" * 100,
+        PUBLIC,
+        pem(ec.generate_private_key(ec.SECP256R1())),
+        pem(Ed25519PrivateKey.generate())[:60],
+        b"-----BEGIN ENCRYPTED PRIVATE KEY-----\n",
+    ],
+)
 def test_what_is_no_key_is_refused_and_never_repeated(tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "log.key"
     path.write_bytes(data)

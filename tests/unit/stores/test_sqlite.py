@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import shutil
 import sqlite3
 import threading
@@ -287,14 +286,18 @@ def test_a_folder_in_the_way(tmp_path: Path) -> None:
         SqliteStore(tmp_path / "file" / "l.db").head()
 
 
+def fill(store: SqliteStore) -> None:
+    for n in range(100):
+        store.insert(InboxItem(f"big{n}", b"x" * 16_000), {}, NOW)
+
+
 def test_threat_18_a_full_disk_loses_nothing_and_says_so(store: SqliteStore) -> None:
     put(store, "a")
     connection = store._connection()
     pages = connection.execute("PRAGMA page_count").fetchone()[0]
     connection.execute(f"PRAGMA max_page_count = {pages}")
     with pytest.raises(LedgerUnavailableError, match="disk is full") as caught:
-        for n in range(100):
-            store.insert(InboxItem(f"big{n}", b"x" * 16_000), {}, NOW)
+        fill(store)
     assert caught.value.retryable
     assert store.get("a") == (b"leaf a", None)
     put(store, "b")  # a new connection has the whole disk again
@@ -384,7 +387,7 @@ def test_a_file_replaced_in_use_is_opened_anew(store: SqliteStore, tmp_path: Pat
     other.close()
     store.path.with_name("ledger.db-wal").unlink()
     store.path.with_name("ledger.db-shm").unlink()
-    os.replace(other.path, store.path)
+    other.path.replace(store.path)
     assert store.get("b") == (b"leaf b", None)
     assert store.get("a") is None
 
