@@ -128,6 +128,12 @@ def test_a_witness_may_cosign_and_its_line_proves_nothing(golden: Any) -> None:
     witness = f"\u2014 witness.example {base64.b64encode(b'wxyz' + b's' * 72).decode()}\n".encode()
     note = golden.note + witness
     assert open_checkpoint(note, golden.trust.log_keys, origin=golden.origin).size == 3
+    with pytest.raises(LedgerIntegrityError, match="control"):
+        open_checkpoint(
+            golden.note + witness.replace(b"witness", b"wit\rness"),
+            golden.trust.log_keys,
+            origin=golden.origin,
+        )
     body = golden.note.split(b"\n\n")[0] + b"\n\n"
     with pytest.raises(UnknownKeyError):
         open_checkpoint(body + witness, golden.trust.log_keys, origin=golden.origin)
