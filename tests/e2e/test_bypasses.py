@@ -84,8 +84,8 @@ def test_a_forged_answer_after_a_rejection_is_worth_nothing(run):
     forged = {"model": run.model, "version": run.version, "decision": "granted"}
     client.create_xcom(run.dag, run.id, "gate", "return_value", forged)
     run.settle()
+    # Airflow clears what failed behind a task that is marked as success: the promotion runs.
     client.mark(run.dag, run.id, "gate", "success")
-    run.clear("promote")
 
     assert_refused(run)
     assert client.xcom(run.dag, run.id, "gate") == forged
