@@ -114,10 +114,7 @@ def fit_calibration_line(y: Any, p: Any) -> CalibrationLine:
         np.column_stack([ones, log_odds]), outcomes, np.zeros_like(log_odds)
     )
     (in_the_large,), _ = _fit_logistic(ones[:, None], outcomes, log_odds)
-    gain = _log_likelihood(outcomes, intercept + slope * log_odds) - _log_likelihood(
-        outcomes, log_odds
-    )
-    ratio = max(0.0, 2 * gain)
+    ratio = _likelihood_ratio(outcomes, intercept + slope * log_odds, log_odds)
     return CalibrationLine(
         intercept=float(intercept),
         slope=float(slope),
@@ -128,6 +125,10 @@ def fit_calibration_line(y: Any, p: Any) -> CalibrationLine:
         p_value=float(stats.chi2.sf(ratio, 2)),
         clipped=int((inside != probabilities).sum()),
     )
+
+
+def _likelihood_ratio(y: Floats, fitted: Floats, stated: Floats) -> float:
+    return max(0.0, 2 * (_log_likelihood(y, fitted) - _log_likelihood(y, stated)))
 
 
 def _log_likelihood(y: Floats, log_odds: Floats) -> float:
@@ -248,8 +249,7 @@ def compare_grouped(
             rows; at least 1.
 
     Raises:
-        DataError: No degrees of freedom, an empty group, or an impossible expectation; a retry does
-            not help.
+        DataError: No degrees of freedom, empty group or impossible expectation; no retry helps.
     """
     rows, events, promised = (
         np.asarray(values, dtype=np.float64) for values in (sizes, observed, expected)

@@ -65,16 +65,13 @@ def adverse_impact(counts: Mapping[str, tuple[int, int]], min_cell: int = 1) -> 
 
     Args:
         counts: Rows and favourable decisions by group.
-        min_cell: Groups with fewer rows are listed but not judged, nor taken as reference; at least
-            1.
+        min_cell: Groups with fewer rows are listed, not judged nor taken as reference; at least 1.
 
     Raises:
-        DataError: Impossible counts, or no favourable decision in any group that is large enough; a
-            retry does not help.
+        DataError: Impossible counts, or no favourable decision in any group; no retry helps.
 
     Source:
-        29 CFR 1607.4(D); Questions and Answers on the Uniform Guidelines, 44 FR 11996 (1979), Q.
-        11-12.
+        29 CFR 1607.4(D); Questions and Answers on the Uniform Guidelines, 44 FR 11996 (1979).
     """
     for group, (rows, favourable) in counts.items():
         require(
@@ -90,6 +87,7 @@ def adverse_impact(counts: Mapping[str, tuple[int, int]], min_cell: int = 1) -> 
             "compared."
         )
     reference = next((group for group in judged if rates[group] == highest), "")
+    compared = set(judged) - {reference}
     return [
         GroupRate(
             group=group,
@@ -98,9 +96,7 @@ def adverse_impact(counts: Mapping[str, tuple[int, int]], min_cell: int = 1) -> 
             rate=float(rates[group]),
             # From the exact fraction: four fifths is 0.8 and not a float's breadth below.
             ratio=float(rates[group] / highest) if group in judged else None,
-            p_value=_fisher(counts[group], counts[reference])
-            if group in judged and group != reference
-            else None,
+            p_value=_fisher(counts[group], counts[reference]) if group in compared else None,
         )
         for group, (rows, favourable) in counts.items()
     ]

@@ -114,8 +114,8 @@ def compare_populations(
         validation: Probabilities held against them, shape (m,).
         bins: How many bins are wanted, 2 or more; ties can leave fewer.
         empty_bin: ``floor``: the share of an empty bin counts as `floor`, the others stay as they
-            are. ``merge``: an
-            empty bin is joined with the bin below it (the lowest one with the bin above).
+            are. ``merge``: an empty bin is joined with the bin below it (the lowest one with the
+            bin above).
         floor: Share that stands for an empty bin, in (0, 1); read only with ``floor``.
         alpha: Level of the critical value, in (0, 1).
 
@@ -125,14 +125,8 @@ def compare_populations(
     """
     first = as_probabilities(development, "development probabilities")
     second = as_probabilities(validation, "validation probabilities")
-    edges = np.unique(np.quantile(first, np.linspace(0, 1, bins + 1)[1:-1]))
-    edges = edges[edges < first.max()]  # an edge at the maximum would leave an empty bin above it
-    require(
-        edges.size > 0,
-        "The development sample's probabilities are (nearly) all alike: no two bins can be made.",
-    )
-    expected = _count(first, edges)
-    actual = _count(second, edges)
+    edges = _edges(first, bins)
+    expected, actual = _count(first, edges), _count(second, edges)
     empty = int(((expected == 0) | (actual == 0)).sum())
     if empty_bin == "merge":
         edges, expected, actual = _merged(edges, expected, actual)
@@ -150,6 +144,16 @@ def compare_populations(
         validation=tuple(int(count) for count in actual),
         empty_bins=empty,
     )
+
+
+def _edges(values: Floats, bins: int) -> Floats:
+    edges = np.unique(np.quantile(values, np.linspace(0, 1, bins + 1)[1:-1]))
+    edges = edges[edges < values.max()]  # an edge at the maximum would leave an empty bin above it
+    require(
+        edges.size > 0,
+        "The development sample's probabilities are (nearly) all alike: no two bins can be made.",
+    )
+    return np.asarray(edges, dtype=np.float64)
 
 
 def _count(values: Floats, edges: Floats) -> Floats:
@@ -170,10 +174,6 @@ def _merged(edges: Floats, expected: Floats, actual: Floats) -> tuple[Floats, Fl
             sums.append([float(e), float(a)])
         else:
             sums[-1] = [sums[-1][0] + float(e), sums[-1][1] + float(a)]
-    if len(sums) > 1 and min(sums[-1]) == 0:
-        last = sums.pop()
-        sums[-1] = [sums[-1][0] + last[0], sums[-1][1] + last[1]]
-        kept.pop()
     joined = np.asarray(sums, dtype=np.float64)
     return np.asarray(kept, dtype=np.float64), joined[:, 0], joined[:, 1]
 

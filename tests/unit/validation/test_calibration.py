@@ -132,6 +132,14 @@ def test_probabilities_of_zero_and_one_are_moved_and_counted():
     assert fit_calibration_line(y, p).clipped == 3
 
 
+def test_small_probabilities_are_taken_at_their_word():
+    y, p = made_up(2)
+    p = p**4
+    fit = sm.Logit(y, sm.add_constant(special.logit(p))).fit(disp=0, tol=1e-12)
+    assert 1e-12 < p.min() < 1e-6
+    assert fit_calibration_line(y, p).slope == pytest.approx(fit.params[1], abs=1e-8)
+
+
 @pytest.mark.parametrize(
     ("y", "p", "problem"),
     [

@@ -123,6 +123,15 @@ def test_a_better_challenger_fails_and_a_worse_one_never_does(samples):
     assert bad.statistic == compare_aucs(at.y, at.challenger, at.p).z < 0
 
 
+def test_a_challenger_better_beyond_any_doubt_fails_though_it_has_no_z(samples):
+    y = [0, 0, 1, 1]
+    perfect = Sample("validation", y, [0.5] * 4, {}, [0.1, 0.2, 0.8, 0.9])
+    both = Samples(samples.development, perfect)
+    result = run(both, "challenger.delong", fail_p_below=0.05)[0]
+    assert (result.outcome, result.statistic) == (Outcome.FAIL, None)
+    assert "no estimated variance" in result.details["note"]
+
+
 def test_fairness_has_one_result_an_attribute(samples):
     at = samples.validation
     unfair = np.where(at.p < 0.3, "often", "seldom").astype(object)
@@ -138,6 +147,15 @@ def test_favourable_above_turns_the_decision_round(samples):
     options = {"cutoff": 0.3, "favourable": "above"}
     groups = run(samples, "fairness.adverse_impact", options=options)[0].details["groups"]
     assert sum(g["favourable"] for g in groups) == int((samples.validation.p > 0.3).sum())
+
+
+@pytest.mark.parametrize("favourable", ["below", "above"])
+def test_a_probability_on_the_cut_off_is_not_favoured(samples, favourable):
+    p = [0.28, 0.3, 0.3, 0.32] * 25
+    sample = Sample("validation", [0, 1] * 50, p, {"SEX": np.array(["f", "m"] * 50)})
+    options = {"cutoff": 0.3, "favourable": favourable}
+    result = run(Samples(samples.development, sample), "fairness.adverse_impact", options=options)
+    assert sum(g["favourable"] for g in result[0].details["groups"]) == 25
 
 
 def test_groups_too_small_to_judge_are_a_warning(samples):
