@@ -163,7 +163,7 @@ def test_a_retry_after_a_kill_between_run_and_version_uses_the_run(
         patched.setattr(MlflowClient, "create_model_version", die)
         with pytest.raises(KeyboardInterrupt):
             registry.register("killed", model, manifest, TAGS)
-    with registry._talking() as client:
+    with registry._session.talking() as client:
         experiment = client.get_experiment_by_name("airflow-mlgov").experiment_id
         query = f"tags.`{MANIFEST_TAG}` = '{manifest.digest}'"
         before = [run.info.run_id for run in client.search_runs([experiment], query)]
@@ -193,7 +193,7 @@ def test_a_half_written_upload_is_never_registered(
 
 
 def _stored(local: MlflowRegistry, name: str, version: str) -> Path:
-    with local._talking() as client:
+    with local._session.talking() as client:
         run = client.get_run(client.get_model_version(name, version).run_id)
     return Path(run.info.artifact_uri.removeprefix("file://")) / "package" / "model"
 
@@ -221,7 +221,7 @@ def test_a_server_that_lists_paths_outside_is_refused(
     from mlflow import MlflowClient
     from mlflow.entities import FileInfo
 
-    from airflow_mlgov.registries import mlflow as module
+    from airflow_mlgov.registries.mlflow import registry as module
 
     version = local.register("outside", model, hash_directory(model), TAGS)
     monkeypatch.setattr(module, "_local_path", lambda _uri: None)
@@ -235,7 +235,7 @@ def test_a_server_that_lists_paths_outside_is_refused(
 def test_a_version_registered_by_others_has_no_manifest_and_is_not_fetched(
     local: MlflowRegistry, tmp_path: Path
 ) -> None:
-    with local._talking() as client:
+    with local._session.talking() as client:
         client.create_registered_model("theirs")
         client.create_model_version("theirs", str(tmp_path), tags={MANIFEST_TAG: "nonsense"})
     version = local.get("theirs", "1")

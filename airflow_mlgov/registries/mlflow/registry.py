@@ -7,11 +7,8 @@ or loaded.
 
 from __future__ import annotations
 
-import fcntl
-import os
 import re
 import tempfile
-import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
@@ -21,13 +18,12 @@ from urllib.parse import unquote, urlsplit
 from airflow_mlgov.errors import (
     ArtefactError,
     ConfigurationError,
-    MlgovError,
     RegistryError,
-    RegistryUnavailableError,
     VersionNotFoundError,
 )
 from airflow_mlgov.records.digest import Digest
 from airflow_mlgov.records.manifest import Manifest
+from airflow_mlgov.registries.mlflow.session import MlflowSession, beside_database
 from airflow_mlgov.service.artefacts import check_directory, copy_directory
 from airflow_mlgov.service.ports import RegistryVersion
 
@@ -40,27 +36,8 @@ NAME_TAG = "mlgov.registered_name"
 
 _PACKAGE = "package"
 _MODEL = "package/model"
-_PROBE_S = 5
 _SOURCE = re.compile(r"runs:/(?P<run>[0-9a-zA-Z_-]+)/package/?")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
-_QUIET = {
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "DO_NOT_TRACK": "true",
-    "MLFLOW_MODEL_CATALOG_URI": "",
-}
-_MANNERS = {
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
-    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
-    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-}
-_MISSING = frozenset({"RESOURCE_DOES_NOT_EXIST", "NOT_FOUND"})
-_PASSING = frozenset(
-    {"TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED", "DEADLINE_EXCEEDED", "INTERNAL_ERROR"}
-)
-_DENIED = frozenset({"PERMISSION_DENIED", "UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED"})
-_ENVIRONMENT_LOCK = threading.RLock()
 
 
 class MlflowRegistry:
@@ -92,19 +69,10 @@ class MlflowRegistry:
         experiment: str = "airflow-mlgov",
         artifact_location: str | None = None,
     ) -> None:
-        scheme = urlsplit(tracking_uri).scheme
-        if scheme not in {"http", "https", "sqlite", "postgresql", "mysql", "mssql"}:
-            raise ConfigurationError(
-                f"MLflow tracking URI with the scheme {scheme!r} is not supported.",
-                remedy="Use http://host:port of an MLflow server, or sqlite:////absolute/path.db.",
-            )
-        self.namespace = _namespace(tracking_uri)
-        self._tracking_uri = tracking_uri
-        self._registry_uri = registry_uri or tracking_uri
+        self._session = MlflowSession(tracking_uri, registry_uri, user, password)
+        self.namespace = self._session.namespace
         self._experiment = experiment
-        self._artifact_location = artifact_location or _beside_database(tracking_uri)
-        self._login = {"MLFLOW_TRACKING_USERNAME": user, "MLFLOW_TRACKING_PASSWORD": password}
-        self._client: MlflowClient | None = None
+        self._artifact_location = artifact_location or beside_database(tracking_uri)
 
     def register(
         self, name: str, model_dir: Path, manifest: Manifest, tags: Mapping[str, str]
@@ -119,7 +87,7 @@ class MlflowRegistry:
             RegistryUnavailableError: It cannot be reached; a retry may help.
         """
         _check_name(name)
-        with self._talking() as client:
+        with self._session.talking() as client:
             _ensure_model(client, name)
             if _with_manifest(client, name, manifest.digest) is None:
                 run_id = self._stored(client, name, model_dir, manifest)
@@ -140,7 +108,7 @@ class MlflowRegistry:
             RegistryUnavailableError: MLflow cannot be reached; a retry may help.
         """
         _check_name(name)
-        with self._talking() as client:
+        with self._session.talking() as client:
             return self._found(_with_manifest(client, name, manifest), name, manifest)
 
     def by_alias(self, name: str, alias: str) -> RegistryVersion:
@@ -150,7 +118,9 @@ class MlflowRegistry:
             VersionNotFoundError: There is none; a retry does not help.
             RegistryUnavailableError: MLflow cannot be reached; a retry may help.
         """
-        with self._talking(f"MLflow has no model {name!r} with the alias {alias!r}.") as client:
+        with self._session.talking(
+            f"MLflow has no model {name!r} with the alias {alias!r}."
+        ) as client:
             return self._version(client.get_model_version_by_alias(name, alias))
 
     def get(self, name: str, version: str) -> RegistryVersion:
@@ -160,7 +130,9 @@ class MlflowRegistry:
             VersionNotFoundError: There is none; a retry does not help.
             RegistryUnavailableError: MLflow cannot be reached; a retry may help.
         """
-        with self._talking(f"MLflow has no version {version!r} of model {name!r}.") as client:
+        with self._session.talking(
+            f"MLflow has no version {version!r} of model {name!r}."
+        ) as client:
             return self._version(client.get_model_version(name, version))
 
     def fetch(self, version: RegistryVersion, into: Path) -> Path:
@@ -178,7 +150,7 @@ class MlflowRegistry:
             RegistryUnavailableError: MLflow cannot be reached; a retry may help.
         """
         label = f"{version.name} version {version.version}"
-        with self._talking(f"MLflow has no files of model {label}.") as client:
+        with self._session.talking(f"MLflow has no files of model {label}.") as client:
             source = client.get_model_version(version.name, version.version).source or ""
             match = _SOURCE.fullmatch(source)
             if match is None:
@@ -204,7 +176,7 @@ class MlflowRegistry:
             RegistryUnavailableError: MLflow cannot be reached; a retry may help.
         """
         label = f"{version.name} version {version.version}"
-        with self._talking(f"MLflow has no model {label}.") as client:
+        with self._session.talking(f"MLflow has no model {label}.") as client:
             client.get_model_version(version.name, version.version)
             client.set_registered_model_alias(version.name, alias, version.version)
 
@@ -215,7 +187,7 @@ class MlflowRegistry:
             RegistryError: It refused.
             RegistryUnavailableError: It cannot be reached; a retry may help.
         """
-        with self._talking() as client:
+        with self._session.talking() as client:
             client.search_registered_models(max_results=1)
         return f"MLflow answers at {self.namespace}."
 
@@ -268,62 +240,6 @@ class MlflowRegistry:
             uri=f"{self.namespace}/{found.name}/{found.version}",
             namespace=self.namespace,
         )
-
-    @contextmanager
-    def _talking(self, missing: str = "") -> Iterator[MlflowClient]:
-        """Yield a client, its login in the environment meanwhile; translate what goes wrong."""
-        with _environment({**_MANNERS, **self._login}):
-            try:
-                if self._client is None:
-                    self._client = self._connect()
-                yield self._client
-            except MlgovError:
-                raise
-            except Exception as error:
-                # MLflow raises its own tree, requests', SQLAlchemy's and the artefact store's
-                # driver's.
-                raise self._translated(error, missing) from error
-
-    def _connect(self) -> MlflowClient:
-        for (
-            name,
-            value,
-        ) in _QUIET.items():  # for good: MLflow's threads look again whenever they like
-            os.environ.setdefault(name, value)
-        try:
-            from mlflow import MlflowClient as Client
-        except ImportError as error:
-            raise ConfigurationError(
-                f"MLflow's client is not installed: {error}.",
-                remedy="Install it with pip install 'airflow-mlgov[mlflow]'.",
-            ) from error
-        _probe(self._tracking_uri)
-        with _one_at_a_time(self._tracking_uri):
-            client = Client(self._tracking_uri, self._registry_uri)
-            client.search_registered_models(max_results=1)
-        return client
-
-    def _translated(self, error: Exception, missing: str) -> MlgovError:
-        code = str(getattr(error, "error_code", ""))
-        what = self._without_login(str(error))
-        if missing and (code in _MISSING or code == "INVALID_PARAMETER_VALUE"):
-            return VersionNotFoundError(missing)
-        if code in _DENIED:
-            return RegistryError(
-                f"MLflow at {self.namespace} refused: {what}.",
-                remedy="Check login and password of the Airflow connection, and its rights.",
-            )
-        if code in _PASSING or (not code and isinstance(error, OSError)) or _is_database(error):
-            return RegistryUnavailableError(
-                f"MLflow at {self.namespace} cannot be used now: {what}.",
-                remedy="Check that it runs and that this machine reaches it.",
-            )
-        return RegistryError(f"MLflow at {self.namespace} refused: {what}.")
-
-    def _without_login(self, text: str) -> str:
-        password = self._login["MLFLOW_TRACKING_PASSWORD"]
-        text = re.sub(r"://[^/@\s]+@", "://***@", text)
-        return text.replace(password, "***") if password else text
 
 
 def _check_name(name: str) -> None:
@@ -393,77 +309,3 @@ def _digest_or_none(text: str | None) -> Digest | None:
         return Digest.parse(text) if text else None
     except ArtefactError:
         return None  # somebody else's tag, or one changed by hand: no version of ours
-
-
-def _namespace(tracking_uri: str) -> str:
-    parts = urlsplit(tracking_uri)
-    if parts.scheme not in {"http", "https"}:
-        return "mlflow://local"
-    port = parts.port or (443 if parts.scheme == "https" else 80)
-    return f"mlflow://{parts.hostname}:{port}"
-
-
-def _database_file(tracking_uri: str) -> Path | None:
-    path = tracking_uri.removeprefix("sqlite:///")
-    return None if path == tracking_uri else Path(path)
-
-
-def _beside_database(tracking_uri: str) -> str | None:
-    database = _database_file(tracking_uri)
-    return None if database is None else str(database.absolute().with_name("mlflow-artifacts"))
-
-
-def _probe(tracking_uri: str) -> None:
-    """Find out in seconds whether a server is there; MLflow's own retries would take minutes."""
-    import requests
-
-    if not tracking_uri.startswith("http"):
-        return
-    try:
-        requests.get(f"{tracking_uri.rstrip('/')}/health", timeout=_PROBE_S)
-    except requests.exceptions.SSLError:
-        return  # MLflow's client has settings of its own for certificates
-    except requests.RequestException as error:
-        raise RegistryUnavailableError(
-            f"MLflow at {_namespace(tracking_uri)} cannot be reached: {type(error).__name__}.",
-            remedy="Check that it runs, and the host of the Airflow connection.",
-        ) from error
-
-
-def _is_database(error: Exception) -> bool:
-    from sqlalchemy.exc import SQLAlchemyError
-
-    return isinstance(error, SQLAlchemyError)
-
-
-@contextmanager
-def _one_at_a_time(tracking_uri: str) -> Iterator[None]:
-    """MLflow makes the tables of a new SQLite file unguarded: two tasks at once would both fail."""
-    database = _database_file(tracking_uri)
-    if database is None:
-        yield
-        return
-    database.parent.mkdir(parents=True, exist_ok=True)
-    with database.with_name(f".{database.name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
-@contextmanager
-def _environment(values: Mapping[str, str | None]) -> Iterator[None]:
-    """Set variables for a while, as MLflow reads its login and patience from nowhere else."""
-    with _ENVIRONMENT_LOCK:
-        before = {name: os.environ.get(name) for name in values}
-        _set_variables({name: value for name, value in values.items() if value is not None})
-        try:
-            yield
-        finally:
-            _set_variables(before)
-
-
-def _set_variables(values: Mapping[str, str | None]) -> None:
-    for name, value in values.items():
-        if value is None:
-            os.environ.pop(name, None)
-        else:
-            os.environ[name] = value
