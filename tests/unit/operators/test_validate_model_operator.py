@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import logging
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -136,10 +137,10 @@ def place(tmp_path, monkeypatch):
         shutil.copytree(ROOT / "dags" / kind, tmp_path / kind)
         monkeypatch.setenv(f"AIRFLOW__MLGOV__{kind.upper()}_PATH", str(tmp_path / kind))
     inventory = tmp_path / "inventory" / "retail_pd.yaml"
-    attributes = "protected_attributes: [SEX, AGE]"
-    text = inventory.read_text()
+    attributes = "protected_attributes: [SEX, AGE_BAND]"
+    text = re.sub(r"protected_attributes: \[.*\]", attributes, inventory.read_text())
     assert attributes in text
-    inventory.write_text(text.replace(attributes, "protected_attributes: [SEX, AGE_BAND]"))
+    inventory.write_text(text)
     monkeypatch.setenv("AIRFLOW__MLGOV__LEDGER_URL", f"sqlite:///{tmp_path}/ledger.db")
     monkeypatch.setenv("AIRFLOW__MLGOV__EVIDENCE_URL", f"file://{tmp_path}/evidence")
     monkeypatch.setenv("AIRFLOW__MLGOV__KEYS_DIR", str(tmp_path / "keys"))
