@@ -1,7 +1,7 @@
 """Model-risk governance for Apache Airflow.
 
-``import airflow`` loads this file in every Airflow process while configuration is still being read, so it imports
-the standard library only; the public names are loaded when they are first used.
+``import airflow`` loads this file in every Airflow process while configuration is still being read,
+so it imports the standard library only; the public names are loaded when they are first used.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from airflow_mlgov.operators.promote_model import PromoteModelOperator as PromoteModelOperator
     from airflow_mlgov.operators.train_model import TrainModelOperator as TrainModelOperator
     from airflow_mlgov.operators.validate_data import ValidateDataOperator as ValidateDataOperator
-    from airflow_mlgov.operators.validate_model import ValidateModelOperator as ValidateModelOperator
+    from airflow_mlgov.operators.validate_model import (
+        ValidateModelOperator as ValidateModelOperator,
+    )
 
 _HOMES = {
     "ApprovalGateOperator": "airflow_mlgov.operators.approval_gate",

@@ -11,7 +11,7 @@ def get_provider_info() -> dict[str, Any]:
         "package-name": "airflow-mlgov",
         "name": "Model governance",
         "description": (
-            "Approvals bound to digests, verified at each use, in a ledger that outsiders can check."
+            "Approvals bound to digests, verified at each use, in a ledger that others can check."
         ),
         "connection-types": [
             {

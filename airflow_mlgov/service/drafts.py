@@ -92,10 +92,10 @@ def commitments_of(disclosures: Mapping[str, Disclosure], group: str) -> dict[st
 def differences(
     kept: SealedEntry, offered: Entry, role: KeyRole, disclosures: Mapping[str, Disclosure]
 ) -> list[str]:
-    """Return the names of what differs between an entry on record and one that is offered under its key.
+    """Return the names of what differs between an entry on record and one offered under its key.
 
-    Time, try number and salts may differ; people and texts are compared by what was disclosed of them, and
-    count as the same once they were erased.
+    Time, try number and salts may differ; people and texts are compared by what was disclosed of
+    them, and count as the same once they were erased.
 
     Args:
         kept: The entry on record.
@@ -138,7 +138,7 @@ def _opened_differences(kept: SealedEntry, offered: Mapping[str, Disclosure]) ->
     ]
 
 
-def _normalised(value: Any) -> Any:  # noqa: ANN401 - a text or a person's JSON object
+def _normalised(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: _normalised(part) for name, part in value.items()}
     return unicodedata.normalize("NFC", value)

@@ -1,7 +1,7 @@
 """A registry in a folder.
 
-It keeps model folders and aliases as MLflow's adapter does, and counts its calls. It cannot prove anything about
-MLflow's own API, its errors or its concurrency: `tests/integration/test_mlflow_registry.py` does.
+It keeps model folders and aliases as MLflow's adapter does. It cannot prove anything about MLflow's
+own API, its errors or its concurrency: `tests/integration/test_mlflow_registry.py` does.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ def call(
     form=FORM,
     parts: int = 2,
 ):
-    """Send a request through the middleware to an application that reads all of it; return what happened."""
+    """Send a request through to an application that reads all of it; return what happened."""
     body = json.dumps(form).encode()
     cut = len(body) // parts
     chunks = [body[i : i + cut] for i in range(0, len(body), cut)]

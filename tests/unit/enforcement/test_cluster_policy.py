@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 
 import pytest
 from airflow.exceptions import AirflowClusterPolicyViolation
@@ -17,7 +17,7 @@ class HousePromotion(PromoteModelOperator):
 
 
 def check(build) -> str:
-    with DAG("d", schedule=None, start_date=datetime(2026, 1, 1)) as dag:
+    with DAG("d", schedule=None, start_date=datetime(2026, 1, 1, tzinfo=UTC)) as dag:
         build()
     try:
         dag_policy(dag)

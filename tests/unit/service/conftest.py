@@ -1,4 +1,4 @@
-"""A governed model that has been trained and validated, on a real ledger and with a registry in a folder."""
+"""A governed model, trained and validated, on a real ledger and with a registry in a folder."""
 
 from __future__ import annotations
 

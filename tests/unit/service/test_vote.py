@@ -109,7 +109,7 @@ def test_an_answer_by_nobody_is_no_vote(candidate):
 
 
 def test_a_vote_written_ahead_of_its_request_does_not_count(candidate):
-    """A task could compute the digest of a request that it is about to make, and vote for it first."""
+    """A task could compute the digest of a request before it asks, and vote for it first."""
     pack = candidate.gov.packs["retail_credit"]
     entry = candidate.gov.model("retail_pd")
     evidence = _required_evidence(
