@@ -1,11 +1,12 @@
-"""The aneurysm data of pROC's own tests, read from Debian's package of pROC when a test needs it.
+"""Data sets of R packages that published test vectors rest on, from Debian when a test needs them.
 
-The data is under the GPL, so it is fetched and never committed. R is not needed to read it. It is
-fetched once, into the ignored ``build/``.
+Both packages are under the GPL, so they are fetched and never committed. R is not needed to read
+them. They are fetched once, into the ignored ``build/``.
 """
 
 from __future__ import annotations
 
+import os
 import shutil
 import struct
 import subprocess
@@ -13,8 +14,9 @@ import tempfile
 import zlib
 from pathlib import Path
 
-CACHE = Path(__file__).parents[2] / "build" / "test-data" / "asah.rdb"
-MEMBER = "usr/lib/R/site-library/pROC/data/Rdata.rdb"
+CACHE = Path(__file__).parents[2] / "build" / "test-data"
+ASAH = ("r-cran-proc", "usr/lib/R/site-library/pROC/data/Rdata.rdb")
+MASS = ("r-cran-mass", "usr/lib/R/library/MASS/data/Rdata.rdb")
 
 _SYMBOL, _PAIRS, _CHARS, _INTEGERS, _DOUBLES, _STRINGS, _LIST = 1, 2, 9, 13, 14, 16, 19
 _NIL, _REFERENCE = 254, 255
@@ -25,36 +27,53 @@ class NotFetchedError(Exception):
 
 
 def read_asah() -> dict[str, list]:
-    """Return the columns by name, factors as integers from 1.
+    """Return pROC's aneurysm data, columns by name, factors as integers from 1.
 
     Raises:
         NotFetchedError: No ``apt-get``, or the package cannot be downloaded.
     """
-    if not CACHE.exists():
-        _fetch()
-    data = CACHE.read_bytes()
-    size = struct.unpack(">I", data[:4])[0]
-    serialised = zlib.decompress(data[4 : 4 + len(data)])
-    assert len(serialised) == size
-    return Serialised(serialised).data_frame()
+    return _read(*ASAH, {"outcome", "wfns", "s100b", "ndka"})
 
 
-def _fetch() -> None:
+def read_birth_weights() -> dict[str, list]:
+    """Return MASS's birthwt (Hosmer and Lemeshow's low birth weights), columns by name.
+
+    Raises:
+        NotFetchedError: No ``apt-get``, or the package cannot be downloaded.
+    """
+    return _read(*MASS, {"low", "lwt", "ptl", "ftv"})
+
+
+def _read(package: str, member: str, columns: set[str]) -> dict[str, list]:
+    """Return the data frame of a package with these columns; objects stand one after another."""
+    cache = CACHE / f"{package}.rdb"
+    if not cache.exists():
+        _fetch(package, member, cache)
+    data = cache.read_bytes()
+    while data:
+        size = struct.unpack(">I", data[:4])[0]
+        stream = zlib.decompressobj()
+        serialised = stream.decompress(data[4:])
+        assert len(serialised) == size
+        if all(name.encode() in serialised for name in columns):
+            return Serialised(serialised).data_frame()
+        data = stream.unused_data
+    raise AssertionError(f"{package} holds no data with the columns {sorted(columns)}")
+
+
+def _fetch(package: str, member: str, cache: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        if not _download(folder) and _run(["apt-get", "update"], folder):
-            _download(folder)
-        packages = list(Path(folder).glob("r-cran-proc_*.deb"))
+        download = ["apt-get", "download", package]
+        if not _run(download, folder) and _run(["apt-get", "update"], folder):
+            _run(download, folder)
+        packages = list(Path(folder).glob(f"{package}_*.deb"))
         if not packages:
-            raise NotFetchedError("Debian's package r-cran-proc cannot be downloaded here.")
+            raise NotFetchedError(f"Debian's package {package} cannot be downloaded here.")
         _run(["dpkg-deb", "--extract", str(packages[0]), f"{folder}/x"], folder)
-        CACHE.parent.mkdir(parents=True, exist_ok=True)
-        partial = CACHE.with_suffix(".part")
-        shutil.copy(Path(folder) / "x" / MEMBER, partial)
-        partial.replace(CACHE)
-
-
-def _download(folder: str) -> bool:
-    return _run(["apt-get", "download", "r-cran-proc"], folder)
+        cache.parent.mkdir(parents=True, exist_ok=True)
+        partial = cache.with_suffix(f".{os.getpid()}.part")
+        shutil.copy(Path(folder) / "x" / member, partial)
+        partial.replace(cache)
 
 
 def _run(command: list[str], folder: str) -> bool:
