@@ -1,6 +1,7 @@
 """The text of an approval form: what an approver sees in Airflow before answering.
 
-Markdown, as Airflow renders it. Everything that comes from data, files or people is escaped.
+Markdown, as Airflow renders it. Everything that comes from data, files or people is escaped, and a
+digest shows the characters of a digest only.
 """
 
 from __future__ import annotations
@@ -9,13 +10,20 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from airflow_mlgov.records.governance import ApprovalRequest, Finding, Outcome, TestResult
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]()#+\-.!|<>~^&@:/=$])")
 _SIGNS = {Outcome.PASS: "pass", Outcome.WARN: "**warn**", Outcome.FAIL: "**FAIL**"}
+_NO_DIGEST = re.compile(r"[^0-9a-z:]")
+_DIGEST_LENGTH = 71
+_SHORT_DIGEST = 19
 MAX_TEXT = 300
+MAX_SUBJECT_PART = 80
+
+ANSWER_READ = "x-answer-read"
+"""Key in the schema of the form's ``request`` field: when the last answer was given that the gate
+has taken, as ISO 8601; empty if it has taken none. Airflow shows no such key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +44,42 @@ class SeatLine:
 
 
 @dataclass(frozen=True, slots=True)
+class DataLine:
+    """One validated dataset as the form shows it.
+
+    Attributes:
+        dataset: Its name.
+        rows: Its rows, as they were validated.
+        columns: Its columns.
+        sha256: Its digest, as the evidence states it.
+        passed: Whether it passed its suite.
+        suite: Name of the suite.
+    """
+
+    dataset: str
+    rows: int
+    columns: int
+    sha256: str
+    passed: bool
+    suite: str
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingLine:
+    """The training as the form shows it.
+
+    Attributes:
+        script: Name of the script.
+        code_sha256: Its digest, as the evidence states it.
+        seed: The seed, as the evidence states it.
+    """
+
+    script: str
+    code_sha256: str
+    seed: str
+
+
+@dataclass(frozen=True, slots=True)
 class ApprovalForm:
     """Everything that the form says.
 
@@ -50,8 +94,8 @@ class ApprovalForm:
         seats: Who sits, who is missing.
         results: Test results of the version.
         findings: Open findings of the version.
-        training: Training record (evidence document).
-        data: Data validations (evidence documents).
+        training: From the training record; None if the request names none.
+        data: From the data validations.
         refused: Reasons for which answers were not counted so far.
         asked_at: When it was asked.
     """
@@ -66,15 +110,19 @@ class ApprovalForm:
     seats: Sequence[SeatLine]
     results: Sequence[TestResult]
     findings: Sequence[Finding]
-    training: dict[str, Any]
-    data: Sequence[dict[str, Any]]
+    training: TrainingLine | None
+    data: Sequence[DataLine]
     refused: Sequence[str]
     asked_at: datetime
 
 
 def subject_of(form: ApprovalForm) -> str:
-    """Return the form's headline, plain text."""
-    return f"Approve {form.model_name} version {form.registry_version} for {form.request.target}?"
+    """Return the form's headline: plain text on one line, each name in it cut."""
+    model, version, target = (
+        _flat(name, MAX_SUBJECT_PART)
+        for name in (form.model_name, form.registry_version, form.request.target)
+    )
+    return f"Approve {model} version {version} for {target}?"
 
 
 def body_of(form: ApprovalForm) -> str:
@@ -95,11 +143,19 @@ def escape(text: object) -> str:
 
     Line breaks and control characters become spaces; long text is cut at `MAX_TEXT` characters.
     """
+    return _SPECIAL.sub(r"\\\1", _flat(text, MAX_TEXT))
+
+
+def _flat(text: object, limit: int) -> str:
     flat = "".join(char if char.isprintable() else " " for char in str(text))
     flat = " ".join(flat.split())
-    if len(flat) > MAX_TEXT:
-        flat = flat[: MAX_TEXT - 1] + "…"
-    return _SPECIAL.sub(r"\\\1", flat)
+    return flat if len(flat) <= limit else flat[: limit - 1] + "…"
+
+
+def _digest(stated: object, length: int = _DIGEST_LENGTH) -> str:
+    """Return a digest as code: nothing that could end the code gets in."""
+    shown = _NO_DIGEST.sub("", str(stated))[:length]
+    return f"`{shown}`" if shown else "no digest"
 
 
 def _asked(form: ApprovalForm) -> str:
@@ -109,7 +165,7 @@ def _asked(form: ApprovalForm) -> str:
         f"**{escape(form.model_name)}**, version {escape(form.registry_version)}, for "
         f"**{escape(request.target)}**. Asked by {by} on {form.asked_at:%Y-%m-%d %H:%M} UTC "
         f"in run {escape(request.run_id)} of {escape(request.dag_id)}.\n\n"
-        f"- model digest `{request.version}`\n- request digest `{request.digest}`"
+        f"- model digest {_digest(request.version)}\n- request digest {_digest(request.digest)}"
     )
 
 
@@ -152,22 +208,21 @@ def _results(form: ApprovalForm) -> str:
 
 def _basis(form: ApprovalForm) -> str:
     lines = ["### What it rests on", ""]
-    for document in form.data:
-        fingerprint = document["fingerprint"]
-        lines.append(
-            f"- data {escape(document['dataset'])}: {fingerprint['rows']:,} rows, "
-            f"{fingerprint['columns']} columns, `{str(fingerprint['sha256'])[:19]}`, "
-            f"{'passed' if document['passed'] else 'FAILED'} its suite "
-            f"{escape(document['suite']['name'])}"
-        )
+    lines += [
+        f"- data {escape(data.dataset)}: {data.rows:,} rows, {data.columns:,} columns, "
+        f"{_digest(data.sha256, _SHORT_DIGEST)}, {'passed' if data.passed else 'FAILED'} its suite "
+        f"{escape(data.suite)}"
+        for data in form.data
+    ]
     if form.training:
         lines.append(
-            f"- training script {escape(form.training['script'])}, code "
-            f"`{str(form.training['code_sha256'])[:19]}`, "
-            f"seed {form.training['seed']}"
+            f"- training script {escape(form.training.script)}, code "
+            f"{_digest(form.training.code_sha256, _SHORT_DIGEST)}, seed "
+            f"{escape(form.training.seed)}"
         )
-    lines.append(f"- policy pack {escape(form.policy_id)} `{str(form.request.policy)[:19]}`")
-    lines += [f"- evidence {kind} `{digest}`" for kind, digest in form.request.evidence]
+    policy = _digest(form.request.policy, _SHORT_DIGEST)
+    lines.append(f"- policy pack {escape(form.policy_id)} {policy}")
+    lines += [f"- evidence {escape(kind)} {_digest(sha)}" for kind, sha in form.request.evidence]
     return "\n".join(lines)
 
 

@@ -7,9 +7,12 @@ import pytest
 from markdown_it import MarkdownIt
 
 from airflow_mlgov.dossiers.approval_form import (
+    MAX_SUBJECT_PART,
     MAX_TEXT,
     ApprovalForm,
+    DataLine,
     SeatLine,
+    TrainingLine,
     body_of,
     escape,
     subject_of,
@@ -44,8 +47,8 @@ FORM = ApprovalForm(
         TestResult("t", "AUC", 0.7712, Outcome.PASS, "fail below 0.68", {"validation": 9000}, "s")
     ],
     findings=[Finding("F-1", "m", DIGEST, Severity.LOW, "t", "calibration is off", "olivia", NOW)],
-    training={"script": "train.py", "code_sha256": str(DIGEST), "seed": 42},
-    data=[],
+    training=TrainingLine("train.py", str(DIGEST), "42"),
+    data=[DataLine("development", 21000, 25, str(DIGEST), True, "clients")],
     refused=["erin: the voter is the requester"],
     asked_at=NOW,
 )
@@ -65,6 +68,9 @@ def test_says_what_is_asked_who_sits_and_what_was_found():
         "0.7712",
         "calibration is off",
         "365 days",
+        "seed 42",
+        "21,000 rows, 25 columns",
+        "passed its suite clients",
     ):
         assert text in html, text
     assert subject_of(FORM) == "Approve Retail PD version 3 for production?"
@@ -85,6 +91,9 @@ def test_says_what_is_asked_who_sits_and_what_was_found():
         "<b onmouseover=x>",
         "**bold** _it_ `code` ~~s~~",
         "$\\LaTeX$ &lt;",
+        "`<b>`",
+        "0`</code>[a](https://evil.example)`",
+        "``` x\n\n# y",
     ],
 )
 def test_untrusted_text_shows_as_text(hostile):
@@ -102,6 +111,9 @@ def test_untrusted_text_shows_as_text(hostile):
         "<em",
         "<strong",
         "<s>",
+        "<p>",
+        "<hr",
+        "<pre",
     ):
         assert html.count(tag) == plain.count(tag), (tag, html)
     assert "\u202e" not in html
@@ -116,10 +128,29 @@ def form_of(text: str) -> ApprovalForm:
         seats=[SeatLine(text, (text,), 0, (text,))],
         findings=[replace(FORM.findings[0], summary=text, owner=text, id=text)],
         results=[replace(FORM.results[0], title=text, threshold=text, segment=text)],
-        training={"script": text, "code_sha256": str(DIGEST), "seed": 1},
+        request=replace(REQUEST, evidence=((text, DIGEST),), target=text, run_id=text, dag_id=text),
+        registry_version=text,
+        policy_id=text,
+        training=TrainingLine(text, f"sha256:{text}", text),
+        data=[DataLine(text, 1, 1, f"sha256:{text}", False, text)],
         refused=[text],
     )
 
 
 def test_long_text_is_cut():
     assert len(escape("x" * 10_000)) == MAX_TEXT
+
+
+def test_what_is_no_digest_shows_as_none():
+    html = rendered(replace(FORM, training=TrainingLine("train.py", "``", "1")))
+    assert "code no digest, seed 1" in html
+
+
+def test_the_headline_is_one_short_line_of_plain_text():
+    headline = subject_of(
+        replace(FORM, model_name="a\nb\u202e", registry_version="9\n" * 10_000, requester="x")
+    )
+    assert headline.startswith("Approve a b version 9 9 9")
+    assert headline.endswith("… for production?")
+    assert headline.isprintable()
+    assert len(headline) < 2 * MAX_SUBJECT_PART
