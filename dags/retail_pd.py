@@ -80,7 +80,6 @@ def retail_pd() -> None:
         validation=VALIDATION,
         target="DEFAULT",
         scorer="retail_pd_model.scoring:scorecard",
-        challenger="{{ ti.xcom_pull(task_ids='train_challenger')['version'] }}",
         challenger_scorer="retail_pd_model.scoring:boosting",
     )
     gate = ApprovalGateOperator(task_id="gate", model=MODEL)

@@ -123,15 +123,16 @@ def _version(
 def _usable(subject: _Subject, version: RegistryVersion | None, alias: str) -> dict[str, Any]:
     """Ask what every scoring run asks, but for the bytes; nothing is put on record."""
     from airflow_mlgov.records.source import Source
-    from airflow_mlgov.service.verify_use import Use, clear_scoring
+    from airflow_mlgov.service.approvals import Use
+    from airflow_mlgov.service.verify_use import clear_scoring
 
     if version is None:
         return {"usable": False, "why_not": "no version is in use"}
     if version.manifest is None:
         return {"usable": False, "why_not": "this version was not registered by airflow-mlgov"}
-    use = Use(subject.entry.id, subject.target, Source())
+    use = Use(subject.entry.id, subject.target, Source(), alias)
     try:
-        clear_scoring(subject.gov, use, version.manifest, alias)
+        clear_scoring(subject.gov, subject.view, use, version.manifest)
     except GuardRefusedError as refusal:
         return {"usable": False, "why_not": refusal.problem}
     return {"usable": True, "why_not": None}
@@ -169,14 +170,14 @@ def _state(standing: Standing, now: datetime) -> str:
 
 
 def _used_by(standing: Standing) -> dict[str, Any] | None:
-    return standing.used_by.as_json() if standing.used_by else None
+    return standing.used_by.source.as_json() if standing.used_by else None
 
 
 def _filled(tallied: SeatTally) -> list[dict[str, Any]]:
     return [
         {
             "seat": tallied.seat.role,
-            "user": vote.voter.name,
+            "user": vote.voter.name if vote.voter else "(erased)",
             "assurance": vote.assurance.value,
             "voted_at": _when(vote.cast_at),
             "comment": vote.comment,
@@ -229,8 +230,8 @@ def _waiting(subject: _Subject) -> list[dict[str, Any]]:
     ]
 
 
-def _names(person: Person) -> list[str]:
-    return [person.id, person.name]
+def _names(person: Person | None) -> list[str]:
+    return [person.id, person.name] if person else []
 
 
 def _eligible(standing: Standing, tallied: SeatTally) -> list[str]:

@@ -92,15 +92,15 @@ class GovernedTaskOperator(FileLineageMixin, DecoratedOperator, PythonOperator):
         self.outputs = list(outputs)
 
     def execute(self, context: Context) -> Any:
-        """Verify, run the function with the verified files, note the use; or refuse."""
+        """Verify, note the use, run the function with the verified files; or refuse."""
+        from airflow_mlgov.service.approvals import Use
         from airflow_mlgov.service.score import model_in_use
-        from airflow_mlgov.service.verify_use import Use
         from airflow_mlgov.wiring import open_governance, open_registry
 
-        use = Use(self.model, self.target, source_of(context))
+        use = Use(self.model, self.target, source_of(context), self.alias)
         with governed_run():
             registry = open_registry(self.registry_conn_id)
-            with model_in_use(open_governance(), registry, use, self.alias) as model:
+            with model_in_use(open_governance(), registry, use) as model:
                 self.log.info(
                     "Using %s, files %s.", model.registered.uri, model.version or "UNVERIFIED"
                 )

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from airflow_mlgov.lineage.events import StepLineage
+    from airflow_mlgov.service.approvals import Use
     from airflow_mlgov.service.promote import Promotion
 
 
@@ -65,14 +66,13 @@ class PromoteModelOperator(LineageMixin, BaseOperator):
         """Promote, or refuse."""
         from airflow_mlgov.records.digest import Digest
         from airflow_mlgov.service.promote import promote
-        from airflow_mlgov.service.verify_use import Use
         from airflow_mlgov.wiring import open_governance, open_registry
 
-        use = Use(self.model, self.target, source_of(context))
+        use = self._use(context)
         with governed_run():
             version = Digest.parse(self.version) if self.version else None
             registry = open_registry(self.registry_conn_id)
-            promotion = promote(open_governance(), registry, use, self.alias, version)
+            promotion = promote(open_governance(), registry, use, version)
         self.keep_lineage(lambda: self._lineage_of(promotion))
         clearance, registered = promotion.clearance, promotion.version
         self.log.info(
@@ -92,6 +92,11 @@ class PromoteModelOperator(LineageMixin, BaseOperator):
             "request": str(clearance.approval.request.digest),
         }
 
+    def _use(self, context: Context) -> Use:
+        from airflow_mlgov.service.approvals import Use
+
+        return Use(self.model, self.target, source_of(context), self.alias)
+
     def lineage_before(self, context: Context | None) -> StepLineage | None:
         """Return the version, and the newest approval of it; the promotion itself may differ."""
         from airflow_mlgov.lineage import events
@@ -100,7 +105,6 @@ class PromoteModelOperator(LineageMixin, BaseOperator):
         from airflow_mlgov.records.digest import Digest
         from airflow_mlgov.service.approvals import approval_of
         from airflow_mlgov.service.promote import version_asked_by_run
-        from airflow_mlgov.service.verify_use import Use
         from airflow_mlgov.wiring import open_governance
 
         if context is None:
@@ -110,7 +114,7 @@ class PromoteModelOperator(LineageMixin, BaseOperator):
         version = (
             Digest.parse(self.version)
             if self.version
-            else version_asked_by_run(gov, Use(self.model, self.target, source_of(context)))
+            else version_asked_by_run(gov, self._use(context))
         )
         approval = approval_of(gov, view, model=self.model, version=version, target=self.target)
         if approval is None:

@@ -80,6 +80,7 @@ class PolicyPack:
         plans: Validation plan by model class.
         existing_approvals: ``keep`` or ``end``: whether approvals under earlier packs still hold
             under this one.
+        supersedes: Earlier packs whose approvals hold as they were counted under those packs.
         tiers: Rule that computes a model's tier from its materiality and complexity.
     """
 
@@ -96,6 +97,7 @@ class PolicyPack:
     valid_days: int
     plans: dict[str, tuple[PlannedTest, ...]]
     existing_approvals: str
+    supersedes: tuple[Digest, ...] = ()
     tiers: TierRule = STANDARD_TIERS
 
     @property

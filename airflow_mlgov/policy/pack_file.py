@@ -106,6 +106,7 @@ def _pack(document: Document) -> PolicyPack:
         valid_days=said["valid_days"],
         plans={name: tuple(map(_planned, lines)) for name, lines in said["plans"].items()},
         existing_approvals=said["existing_approvals"],
+        supersedes=tuple(Digest.parse(digest) for digest in said.get("supersedes", ())),
         tiers=TierRule(tiers["rule"], tiers["matrix"]) if tiers else STANDARD_TIERS,
     )
 

@@ -30,10 +30,13 @@ class Electorate:
     Attributes:
         requester: Who triggered the run that asks; None if no person did.
         developers: Names or ids of those who built this version.
+        is_known: False if the requester's name was erased, so that nobody can be shown to be
+            somebody else.
     """
 
     requester: Person | None
     developers: tuple[str, ...]
+    is_known: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,11 +99,9 @@ def tally(pack: PolicyPack, votes: Iterable[Vote], electorate: Electorate) -> Ta
     refused: list[RefusedVote] = []
     decision, decided_by = Decision.OPEN, None
     for vote in votes:
-        reasons = (
-            ("the request was decided before",)
-            if decided_by
-            else tuple(_objections(pack, vote, electorate, counted))
-        )
+        reasons = tuple(_objections(pack, vote, electorate, counted))
+        if decided_by:
+            reasons = ("the request was decided before",)
         if reasons:
             refused.append(RefusedVote(vote, reasons))
         elif vote.choice is Choice.REJECT:
@@ -116,6 +117,20 @@ def _objections(
     pack: PolicyPack, vote: Vote, electorate: Electorate, counted: Sequence[Vote]
 ) -> Iterable[str]:
     voter = vote.voter
+    if voter is None or not electorate.is_known:
+        # What was erased cannot be counted for; a rejection holds all the same.
+        if vote.choice is Choice.APPROVE:
+            yield "a name that this count needs was erased"
+        return
+    yield from _objections_to(voter, pack, vote, electorate)
+    before = (other.voter for other in counted if other.voter)
+    if vote.choice is Choice.APPROVE and any(_is_one_person(voter, other) for other in before):
+        yield "the voter has voted before"
+
+
+def _objections_to(
+    voter: Person, pack: PolicyPack, vote: Vote, electorate: Electorate
+) -> Iterable[str]:
     if vote.assurance < pack.least_assurance:
         needed = pack.least_assurance
         yield f"assurance {vote.assurance} is below the {needed} that the policy pack demands"
@@ -129,10 +144,6 @@ def _objections(
         yield "the voter is on no seat of the policy pack"
     if len(vote.comment.strip()) < pack.comment_min_length:
         yield f"the comment is shorter than {pack.comment_min_length} characters"
-    if vote.choice is Choice.APPROVE and any(
-        _is_one_person(voter, other.voter) for other in counted
-    ):
-        yield "the voter has voted before"
 
 
 def _is_requester(voter: Person, electorate: Electorate) -> bool:
@@ -154,7 +165,7 @@ def _seated(seats: Sequence[Seat], votes: Sequence[Vote]) -> tuple[SeatTally, ..
 
     def take_chair(vote: Vote, tried: set[int]) -> bool:
         for number, seat in enumerate(chairs):
-            if number in tried or not any(vote.voter.is_same_as(user) for user in seat.users):
+            if number in tried or not _may_sit(vote, seat):
                 continue
             tried.add(number)
             if number not in sitting or take_chair(sitting[number], tried):
@@ -165,6 +176,10 @@ def _seated(seats: Sequence[Seat], votes: Sequence[Vote]) -> tuple[SeatTally, ..
     for vote in votes:
         take_chair(vote, set())
     return tuple(_seat_tallies(seats, sitting))
+
+
+def _may_sit(vote: Vote, seat: Seat) -> bool:
+    return vote.voter is not None and any(vote.voter.is_same_as(user) for user in seat.users)
 
 
 def _seat_tallies(seats: Sequence[Seat], sitting: dict[int, Vote]) -> Iterable[SeatTally]:

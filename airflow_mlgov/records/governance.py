@@ -186,7 +186,7 @@ class Vote:
     Attributes:
         index: Position in the ledger; the only order there is.
         request: Digest of the request it names.
-        voter: Who answered.
+        voter: Who answered; None if what opens the name is gone.
         choice: Approve or reject.
         comment: Why.
         assurance: Who vouches for it.
@@ -195,7 +195,7 @@ class Vote:
 
     index: int
     request: Digest
-    voter: Person
+    voter: Person | None
     choice: Choice
     comment: str
     assurance: Assurance

@@ -6,25 +6,49 @@ ledger order and counted under the very pack that the request names.
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import lru_cache
 
-from airflow_mlgov.errors import EvidenceError, LedgerIntegrityError
+from airflow_mlgov.errors import DocumentError, EvidenceError, LedgerIntegrityError, MlgovError
 from airflow_mlgov.policy.pack import PolicyPack
 from airflow_mlgov.policy.pack_file import parse_pack
 from airflow_mlgov.policy.tally import Decision, Electorate, Tally, tally
 from airflow_mlgov.records.digest import Digest
 from airflow_mlgov.records.governance import ApprovalRequest, Assurance, Choice, Vote
 from airflow_mlgov.records.kinds import KeyRole
-from airflow_mlgov.records.people import Person
 from airflow_mlgov.records.source import Source
 from airflow_mlgov.service.governance import Governance
 from airflow_mlgov.service.ledger import LedgerView, SealedEntry
 
-DEVELOPER_FIELD = "developer."
-"""People of a request are committed as ``requester`` and ``developer.0``, ``developer.1`` ..."""
+log = logging.getLogger(__name__)
 
 _ASSURANCE = {KeyRole.WRITER: Assurance.L0, KeyRole.ATTESTOR: Assurance.L1}
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """Where somebody wants to use a model, or has.
+
+    Attributes:
+        model: Inventory id.
+        target: Environment.
+        source: The task.
+        alias: The registry's alias that it moves or follows.
+    """
+
+    model: str
+    target: str
+    source: Source
+    alias: str
+
+    @property
+    def task(self) -> tuple[str, str, str, int]:
+        """The task instance, whichever its try."""
+        source = self.source
+        return source.dag_id, source.run_id, source.task_id, source.map_index
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,17 +60,18 @@ class Standing:
         entry: The ledger entry that asked.
         pack: The pack that it named, read by digest.
         electorate: Who asked and who built.
+        votes: Every vote that names it, in ledger order.
         count: The votes, counted.
-        used_by: The one use that consumed the approval (``dag_id``, ``run_id``, ``task_id``,
-            ``map_index``), or None.
+        used_by: The one promotion that consumed the approval, or None.
     """
 
     request: ApprovalRequest
     entry: SealedEntry
     pack: PolicyPack
     electorate: Electorate
+    votes: tuple[Vote, ...]
     count: Tally
-    used_by: Source | None
+    used_by: Use | None
 
     @property
     def decision(self) -> Decision:
@@ -61,8 +86,12 @@ class Standing:
 
     @property
     def expires_at(self) -> datetime | None:
-        """When the approval ends; None unless granted."""
-        return self.granted_at + timedelta(days=self.pack.valid_days) if self.granted_at else None
+        """When the approval ends; None unless granted, or if that moment cannot be told."""
+        try:
+            end = timedelta(days=self.pack.valid_days)
+            return self.granted_at + end if self.granted_at else None
+        except OverflowError:
+            return None
 
 
 def standings(
@@ -73,7 +102,10 @@ def standings(
     version: Digest | None = None,
     target: str | None = None,
 ) -> list[Standing]:
-    """Return every request that matches, in ledger order.
+    """Return every request that matches, in ledger order; of two entries for one, the first counts.
+
+    A request that cannot be read, or whose pack cannot, is left out with a warning: it can neither
+    grant nor stand in the way of others.
 
     Args:
         gov: Governance to read evidence with.
@@ -81,27 +113,40 @@ def standings(
         model: Only requests for this model.
         version: Only requests for this version.
         target: Only requests for this environment.
-
-    Raises:
-        LedgerIntegrityError: A request does not read as one; a retry does not help.
-        EvidenceError: The pack that a request names is missing or altered; a retry does not help.
     """
-    asked = view.select("approval.requested", model=model, version=version)
-    votes = _votes_by_request(view, model)
-    uses = _uses_by_request(view, model)
-    found = []
-    for entry in asked:
-        request = request_of(entry)
-        if target is None or request.target == target:
-            key = request.digest
-            found.append(_standing(gov, entry, request, votes.get(key, []), uses.get(key)))
-    return found
+    found: dict[Digest, Standing] = {}
+    for entry, request in requests(view, model=model, version=version):
+        if request.digest in found or target not in {None, request.target}:
+            continue
+        try:
+            found[request.digest] = _standing(gov, view, entry, request)
+        except MlgovError as error:
+            log.warning("Request in ledger entry %d is left out: %s", entry.index, error)
+    return list(found.values())
+
+
+def requests(
+    view: LedgerView, *, model: str | None = None, version: Digest | None = None
+) -> Iterator[tuple[SealedEntry, ApprovalRequest]]:
+    """Yield every request that can be read, in ledger order, with the entry that asks."""
+    for entry in view.select("approval.requested", model=model, version=version):
+        try:
+            yield entry, request_of(entry)
+        except LedgerIntegrityError as error:
+            log.warning("Request in ledger entry %d is left out: %s", entry.index, error)
 
 
 def standing_of(gov: Governance, view: LedgerView, request: Digest) -> Standing | None:
-    """Return where one request stands, or None if the ledger does not hold it."""
-    matching = [s for s in standings(gov, view) if s.request.digest == request]
-    return matching[0] if matching else None
+    """Return where one request stands, or None if the ledger does not hold it.
+
+    Raises:
+        LedgerIntegrityError: It does not read as a request; a retry does not help.
+        EvidenceError: The pack that it names is missing or altered; a retry does not help.
+    """
+    for entry in view.select("approval.requested"):
+        if entry.body["request_sha256"] == str(request):
+            return _standing(gov, view, entry, request_of(entry))
+    return None
 
 
 def open_requests(gov: Governance, view: LedgerView, model: str | None = None) -> list[Standing]:
@@ -149,62 +194,63 @@ def pack_of(gov: Governance, request: ApprovalRequest) -> PolicyPack:
     """Return the pack that a request names, from its bytes in the evidence store.
 
     Raises:
-        EvidenceError: The bytes are missing or altered; a retry does not help.
+        EvidenceError: The bytes are missing, altered or no pack; a retry does not help.
     """
     try:
-        return parse_pack(gov.evidence.get(request.policy), f"policy pack {request.policy}")
-    except EvidenceError as error:
+        return _parsed(gov.evidence.get(request.policy), f"policy pack {request.policy}")
+    except (EvidenceError, DocumentError) as error:
         raise EvidenceError(
             f"The policy pack {request.policy} of a request cannot be read: {error.problem}",
             remedy=error.remedy,
         ) from error
 
 
+_parsed = lru_cache(maxsize=64)(parse_pack)
+
+
 def _standing(
-    gov: Governance,
-    entry: SealedEntry,
-    request: ApprovalRequest,
-    votes: list[Vote],
-    used_by: Source | None,
+    gov: Governance, view: LedgerView, entry: SealedEntry, request: ApprovalRequest
 ) -> Standing:
     pack = pack_of(gov, request)
-    electorate = _electorate(entry)
-    later = [vote for vote in votes if vote.index > entry.index]
-    return Standing(request, entry, pack, electorate, tally(pack, later, electorate), used_by)
+    electorate = _electorate(gov, view, entry)
+    votes = tuple(_votes(view, entry))
+    count = tally(pack, votes, electorate)
+    return Standing(request, entry, pack, electorate, votes, count, _use(view, request))
 
 
-def _electorate(entry: SealedEntry) -> Electorate:
-    developers: list[str] = []
-    number = 0
-    while (person := entry.person(f"{DEVELOPER_FIELD}{number}")) is not None:
-        developers += [person.id, person.name]
-        number += 1
-    return Electorate(entry.person("requester"), tuple(dict.fromkeys(developers)))
+def _electorate(gov: Governance, view: LedgerView, entry: SealedEntry) -> Electorate:
+    developers = list(gov.model(entry.model).developers)
+    for trained in view.select("model.trained", model=entry.model, version=entry.version):
+        developer = trained.person("developer")
+        if developer is not None and trained.index < entry.index:
+            developers += [developer.id, developer.name]
+    is_known = not entry.is_closed("requester")
+    return Electorate(entry.person("requester"), tuple(dict.fromkeys(developers)), is_known)
 
 
-def _votes_by_request(view: LedgerView, model: str | None) -> dict[Digest, list[Vote]]:
-    votes: dict[Digest, list[Vote]] = {}
-    for entry in view.select("approval.voted", model=model):
-        voter = entry.person("voter")
-        if voter is None:
-            continue
-        vote = Vote(
-            index=entry.index,
-            request=Digest.parse(entry.body["request_sha256"]),
-            voter=Person(voter.id, voter.name),
-            choice=Choice(entry.body["choice"]),
-            comment=entry.text("comment") or "",
-            assurance=_ASSURANCE[entry.signed_by],
-            cast_at=entry.at,
-        )
-        votes.setdefault(vote.request, []).append(vote)
-    return votes
+def _votes(view: LedgerView, asked: SealedEntry) -> Iterator[Vote]:
+    request = asked.body["request_sha256"]
+    for entry in view.select("approval.voted", model=asked.model, version=asked.version):
+        if entry.index > asked.index and entry.body["request_sha256"] == request:
+            yield Vote(
+                index=entry.index,
+                request=Digest.parse(request),
+                voter=entry.person("voter"),
+                choice=Choice(entry.body["choice"]),
+                comment=entry.text("comment") or "",
+                assurance=_ASSURANCE[entry.signed_by],
+                cast_at=entry.at,
+            )
 
 
-def _uses_by_request(view: LedgerView, model: str | None) -> dict[Digest, Source]:
-    uses: dict[Digest, Source] = {}
-    for entry in view.select("approval.consumed", model=model):
-        use = entry.body["use"]
-        source = Source(use["dag_id"], use["run_id"], use["task_id"], use["map_index"])
-        uses.setdefault(Digest.parse(entry.body["request_sha256"]), source)
-    return uses
+def _use(view: LedgerView, request: ApprovalRequest) -> Use | None:
+    entries = view.select("approval.consumed", model=request.model, version=request.version)
+    for entry in entries:
+        body, use = entry.body, entry.body["use"]
+        task = (use["dag_id"], use["run_id"], use["task_id"], use["map_index"])
+        source = entry.source
+        is_own = task == (source.dag_id, source.run_id, source.task_id, source.map_index)
+        named = (body["request_sha256"], body["target"]) == (str(request.digest), request.target)
+        if is_own and named:
+            return Use(request.model, request.target, Source(*task), str(body.get("alias", "")))
+    return None

@@ -8,15 +8,15 @@ from pathlib import Path
 
 from airflow_mlgov.errors import GuardRefusedError, LedgerConflictError
 from airflow_mlgov.records.digest import Digest
-from airflow_mlgov.service.approvals import request_of
+from airflow_mlgov.service.approvals import Use, requests
 from airflow_mlgov.service.governance import Governance
 from airflow_mlgov.service.ledger import EntryDraft
 from airflow_mlgov.service.ports import Registry, RegistryVersion
 from airflow_mlgov.service.verify_use import (
     ASK,
     Clearance,
-    Use,
     clear_promotion,
+    newest_promotion,
     refusals_on_record,
     verified_files,
 )
@@ -29,12 +29,10 @@ class Promotion:
     Attributes:
         clearance: What it rests on.
         version: Where the version lives.
-        alias: The alias that now points to it.
     """
 
     clearance: Clearance
     version: RegistryVersion
-    alias: str
 
 
 def version_asked_by_run(gov: Governance, use: Use) -> Digest:
@@ -43,8 +41,7 @@ def version_asked_by_run(gov: Governance, use: Use) -> Digest:
     Raises:
         GuardRefusedError: The run asked for no approval; a retry does not help.
     """
-    for entry in reversed(gov.ledger.view().select("approval.requested", model=use.model)):
-        request = request_of(entry)
+    for _, request in reversed(list(requests(gov.ledger.view(), model=use.model))):
         same_run = (request.dag_id, request.run_id) == (use.source.dag_id, use.source.run_id)
         if same_run and request.target == use.target:
             return request.version
@@ -58,7 +55,7 @@ def version_asked_by_run(gov: Governance, use: Use) -> Digest:
 
 
 def promote(
-    gov: Governance, registry: Registry, use: Use, alias: str, version: Digest | None = None
+    gov: Governance, registry: Registry, use: Use, version: Digest | None = None
 ) -> Promotion:
     """Move an alias to an approved version.
 
@@ -67,8 +64,7 @@ def promote(
     Args:
         gov: Governance.
         registry: Where the version lives.
-        use: Which model, for which environment, by which task.
-        alias: Alias to move.
+        use: Which model, for which environment, by which task, and the alias to move.
         version: Manifest digest; None for the version that the gate of the same run asked about.
 
     Raises:
@@ -79,14 +75,15 @@ def promote(
     with refusals_on_record(gov, use, version):
         asked = version or version_asked_by_run(gov, use)
     with refusals_on_record(gov, use, asked):
-        clearance = clear_promotion(gov, use, asked)
+        clearance = clear_promotion(gov, gov.ledger.view(), use, asked)
         registered = registry.find(gov.model(use.model).registered_name, asked)
         with tempfile.TemporaryDirectory(prefix="mlgov-promote-") as private:
             verified_files(registry, registered, asked, Path(private))
         _consume(gov, clearance)
-    registry.set_alias(registered, alias)
-    _record_promotion(gov, clearance, registered, alias)
-    return Promotion(clearance, registered, alias)
+    registry.set_alias(registered, use.alias)
+    _record_promotion(gov, clearance, registered)
+    _settle_alias(gov, registry, use, registered)
+    return Promotion(clearance, registered)
 
 
 def _consume(gov: Governance, clearance: Clearance) -> None:
@@ -99,6 +96,7 @@ def _consume(gov: Governance, clearance: Clearance) -> None:
         body={
             "request_sha256": str(request),
             "target": use.target,
+            "alias": use.alias,
             "use": {
                 "dag_id": source.dag_id,
                 "run_id": source.run_id,
@@ -119,9 +117,7 @@ def _consume(gov: Governance, clearance: Clearance) -> None:
         ) from error
 
 
-def _record_promotion(
-    gov: Governance, clearance: Clearance, version: RegistryVersion, alias: str
-) -> None:
+def _record_promotion(gov: Governance, clearance: Clearance, version: RegistryVersion) -> None:
     use = clearance.use
     request = str(clearance.approval.request.digest)
     draft = EntryDraft(
@@ -134,9 +130,16 @@ def _record_promotion(
             "registry": version.registry,
             "registered_name": version.name,
             "registry_version": version.version,
-            "alias": alias,
+            "alias": use.alias,
         },
-        identity=(request, use.target, version.registry, alias),
+        identity=(request, use.target, version.registry, use.alias),
         source=use.source,
     )
     gov.ledger.seal(gov.ledger.append(draft))
+
+
+def _settle_alias(gov: Governance, registry: Registry, use: Use, mine: RegistryVersion) -> None:
+    """Of two promotions at once, let the alias end where the last one on record put it."""
+    newest = newest_promotion(gov.ledger.view(), use)
+    if newest is not None and newest.version == mine.manifest:
+        registry.set_alias(mine, use.alias)

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from airflow_mlgov.errors import ConfigurationError, RequestRefusedError
+from airflow_mlgov.errors import (
+    ConfigurationError,
+    LedgerConflictError,
+    RequestRefusedError,
+)
 from airflow_mlgov.policy.inventory import InventoryEntry
 from airflow_mlgov.policy.pack import PolicyPack
 from airflow_mlgov.records.digest import Digest
-from airflow_mlgov.records.governance import ApprovalRequest, Severity
+from airflow_mlgov.records.governance import ApprovalRequest
 from airflow_mlgov.records.people import Person
 from airflow_mlgov.records.source import Source
-from airflow_mlgov.service.approvals import DEVELOPER_FIELD
-from airflow_mlgov.service.findings import open_findings
 from airflow_mlgov.service.governance import Governance
-from airflow_mlgov.service.ledger import EntryDraft, LedgerView, SealedEntry
+from airflow_mlgov.service.ledger import EntryDraft, LedgerView, Receipt, SealedEntry
+from airflow_mlgov.service.verify_use import high_findings
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,25 +78,7 @@ def request_approval(gov: Governance, question: Question) -> ApprovalRequest:
         task_id=source.task_id,
         map_index=source.map_index,
     )
-    people = _people(view, entry, version, question.requester)
-    receipt = gov.ledger.append(
-        EntryDraft(
-            kind="approval.requested",
-            model=entry.id,
-            version=version,
-            body={
-                "request": request.as_json(),
-                "request_sha256": str(request.digest),
-                "policy_sha256": str(pack.digest),
-                "target": request.target,
-                "evidence": [[kind, str(digest)] for kind, digest in evidence],
-            },
-            identity=(str(request.digest),),
-            people=people,
-            source=source,
-        )
-    )
-    gov.ledger.seal(receipt)
+    gov.ledger.seal(_record_request(gov, question, request))
     return request
 
 
@@ -120,13 +106,33 @@ def candidate_of_run(view: LedgerView, model: str, source: Source) -> Digest:
 def put_pack_on_record(gov: Governance, pack: PolicyPack) -> None:
     """Keep the pack's bytes as evidence and note its first use."""
     gov.evidence.put(pack.source)
-    gov.ledger.append(
+    draft = EntryDraft(
+        kind="policy.changed",
+        model="",
+        version=None,
+        body={"policy_sha256": str(pack.digest), "pack": pack.id},
+        identity=(str(pack.digest),),
+    )
+    with suppress(LedgerConflictError):  # a task wrote something else there; it decides nothing
+        gov.ledger.append(draft)
+
+
+def _record_request(gov: Governance, question: Question, request: ApprovalRequest) -> Receipt:
+    return gov.ledger.append(
         EntryDraft(
-            kind="policy.changed",
-            model="",
-            version=None,
-            body={"policy_sha256": str(pack.digest), "pack": pack.id},
-            identity=(str(pack.digest),),
+            kind="approval.requested",
+            model=request.model,
+            version=request.version,
+            body={
+                "request": request.as_json(),
+                "request_sha256": str(request.digest),
+                "policy_sha256": str(request.policy),
+                "target": request.target,
+                "evidence": [[kind, str(digest)] for kind, digest in request.evidence],
+            },
+            identity=(str(request.digest),),
+            people={"requester": question.requester} if question.requester else {},
+            source=question.source,
         )
     )
 
@@ -198,27 +204,9 @@ def _data_evidence(view: LedgerView, trained: SealedEntry) -> list[tuple[str, Di
 
 
 def _refuse_open_high_findings(view: LedgerView, model: str, version: Digest) -> None:
-    high = [
-        finding
-        for finding in open_findings(view, model)
-        if finding.version == version and finding.severity is Severity.HIGH
-    ]
+    high = high_findings(view, model, version)
     if high:
-        listed = "; ".join(f"{finding.id} ({finding.summary})" for finding in high)
         raise RequestRefusedError(
-            f"Version {version} of model {model!r} has open High findings: {listed}.",
-            remedy="A finding is dealt with by a new version, or closed by those whom the pack "
-            "names.",
+            f"Version {version} of model {model!r} has open High findings: {', '.join(high)}.",
+            remedy="A finding is dealt with by a new version that does not have it.",
         )
-
-
-def _people(
-    view: LedgerView, entry: InventoryEntry, version: Digest, requester: Person | None
-) -> dict[str, Person]:
-    developers = [Person(name, name) for name in entry.developers]
-    for trained in view.select("model.trained", model=entry.id, version=version):
-        trainer = trained.person("developer")
-        if trainer is not None and trainer not in developers:
-            developers.append(trainer)
-    people = {f"{DEVELOPER_FIELD}{number}": person for number, person in enumerate(developers)}
-    return people | {"requester": requester} if requester else people

@@ -12,12 +12,12 @@ from tempfile import TemporaryDirectory
 from airflow_mlgov.errors import GuardRefusedError
 from airflow_mlgov.policy.inventory import Mode
 from airflow_mlgov.records.digest import Digest
+from airflow_mlgov.service.approvals import Use
 from airflow_mlgov.service.governance import Governance
 from airflow_mlgov.service.ledger import EntryDraft
 from airflow_mlgov.service.ports import Registry, RegistryVersion
 from airflow_mlgov.service.verify_use import (
     Clearance,
-    Use,
     clear_scoring,
     refusals_on_record,
     verified_files,
@@ -45,8 +45,8 @@ class ModelInUse:
 
 
 @contextmanager
-def model_in_use(gov: Governance, registry: Registry, use: Use, alias: str) -> Iterator[ModelInUse]:
-    """Hand out the version in use if its approval verifies now; note its use afterwards.
+def model_in_use(gov: Governance, registry: Registry, use: Use) -> Iterator[ModelInUse]:
+    """Note the use of the version in use and hand it out, if its approval verifies now.
 
     In the inventory's mode ``observe`` or ``warn`` a failed check is recorded (and warned of) but
     lets the task run.
@@ -54,8 +54,8 @@ def model_in_use(gov: Governance, registry: Registry, use: Use, alias: str) -> I
     Args:
         gov: Governance.
         registry: Where the version lives.
-        use: Which model, for which environment, by which task.
-        alias: Alias that names the version in use.
+        use: Which model, for which environment, by which task, and the alias that names the
+            version in use.
 
     Raises:
         GuardRefusedError: A check failed in mode ``enforce``, and the refusal is on record; a retry
@@ -63,12 +63,12 @@ def model_in_use(gov: Governance, registry: Registry, use: Use, alias: str) -> I
         RegistryUnavailableError: The registry cannot be reached; a retry may help.
         LedgerUnavailableError: The ledger cannot be read or written; a retry may help.
     """
-    entry = gov.model(use.model)
     with refusals_on_record(gov, use, None):
-        registered = registry.by_alias(entry.registered_name, alias)
+        entry = gov.model(use.model)
+        registered = registry.by_alias(entry.registered_name, use.alias)
     with TemporaryDirectory(prefix="mlgov-score-") as private:
         try:
-            model = _verified(gov, registry, use, registered, alias, Path(private))
+            model = _verified(gov, registry, use, registered, Path(private))
         except GuardRefusedError as refusal:
             if entry.mode is Mode.ENFORCE:
                 raise
@@ -79,17 +79,12 @@ def model_in_use(gov: Governance, registry: Registry, use: Use, alias: str) -> I
                     registry.fetch(registered, Path(unverified)), None, registered, None
                 )
             return
-        yield model
         _record_use(gov, model)
+        yield model
 
 
 def _verified(
-    gov: Governance,
-    registry: Registry,
-    use: Use,
-    registered: RegistryVersion,
-    alias: str,
-    private: Path,
+    gov: Governance, registry: Registry, use: Use, registered: RegistryVersion, private: Path
 ) -> ModelInUse:
     with refusals_on_record(gov, use, registered.manifest):
         if registered.manifest is None:
@@ -99,7 +94,7 @@ def _verified(
                 "digest.",
                 remedy="Train and register the model in a governed run.",
             )
-        clearance = clear_scoring(gov, use, registered.manifest, alias)
+        clearance = clear_scoring(gov, gov.ledger.view(), use, registered.manifest)
         path = verified_files(registry, registered, registered.manifest, private)
     return ModelInUse(path, registered.manifest, registered, clearance)
 
@@ -108,13 +103,7 @@ def _record_use(gov: Governance, model: ModelInUse) -> None:
     if model.clearance is None:
         return
     use, source = model.clearance.use, model.clearance.use.source
-    task = (
-        source.dag_id,
-        source.run_id,
-        source.task_id,
-        str(source.map_index),
-        str(source.try_number),
-    )
+    task = (*map(str, use.task), str(source.try_number))
     draft = EntryDraft(
         kind="model.scored",
         model=use.model,

@@ -6,44 +6,32 @@ taken from XCom, from task states or from an entry that says "granted".
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from airflow_mlgov.errors import (
     ArtefactError,
-    EvidenceError,
     GuardRefusedError,
-    LedgerIntegrityError,
-    VersionNotFoundError,
+    MlgovError,
 )
-from airflow_mlgov.policy.tally import Decision
+from airflow_mlgov.policy.tally import Decision, tally
 from airflow_mlgov.records.clock import to_text
 from airflow_mlgov.records.digest import Digest
-from airflow_mlgov.records.source import Source
-from airflow_mlgov.service.approvals import Standing, standings
+from airflow_mlgov.records.governance import Severity
+from airflow_mlgov.service.approvals import Standing, Use, standings
 from airflow_mlgov.service.artefacts import hash_directory
+from airflow_mlgov.service.findings import open_findings
 from airflow_mlgov.service.governance import Governance
-from airflow_mlgov.service.ledger import EntryDraft
+from airflow_mlgov.service.ledger import EntryDraft, LedgerView, SealedEntry
 from airflow_mlgov.service.ports import Registry, RegistryVersion
 
+MAX_REASON = 1000
+"""Characters of a reason or target that an entry keeps."""
+
 ASK = "Ask for approval in a run of its own (ApprovalGateOperator) and let the seats be filled."
-
-
-@dataclass(frozen=True, slots=True)
-class Use:
-    """Where somebody wants to use a model.
-
-    Attributes:
-        model: Inventory id.
-        target: Environment.
-        source: The task that wants to.
-    """
-
-    model: str
-    target: str
-    source: Source
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,45 +49,55 @@ class Clearance:
     approval: Standing
 
 
-def clear_promotion(gov: Governance, use: Use, version: Digest) -> Clearance:
+def clear_promotion(gov: Governance, view: LedgerView, use: Use, version: Digest) -> Clearance:
     """Return the approval that this promotion may consume.
 
-    It must be granted and unused; or used by this very dag, run, task and target, so that the retry
-    of a promotion that was killed halfway completes it.
+    It must be granted and unused, or used by this very promotion, so that the retry of one that was
+    killed halfway completes it. A run that asked for approval itself has only its own answer.
+
+    Args:
+        gov: Governance.
+        view: Verified ledger.
+        use: The task that wants to promote.
+        version: Manifest digest of what it wants to promote.
 
     Raises:
         GuardRefusedError: A check failed; a retry does not help.
     """
-    granted = _granted(gov, use, version)
-    own = use.source.dag_id, use.source.run_id, use.source.task_id, use.source.map_index
-    for approval in reversed(granted):
-        used_by = approval.used_by
-        if (
-            used_by is None
-            or (used_by.dag_id, used_by.run_id, used_by.task_id, used_by.map_index) == own
-        ):
-            return _still_holds(gov, use, version, approval)
-    first = granted[-1].used_by
-    where = f"run {first.run_id!r} of DAG {first.dag_id!r}" if first else "another promotion"
-    raise GuardRefusedError(
-        "consumed", f"The approval of version {version} was used already, by {where}.", remedy=ASK
-    )
+    granted = _granted(_asked(gov, view, use, version), use, version)
+    own = [standing for standing in granted if standing.used_by == _without_try(use)]
+    unused = [standing for standing in granted if standing.used_by is None]
+    if not own and not unused:
+        used_by = granted[-1].used_by
+        where = (
+            f", by run {used_by.source.run_id!r} of {used_by.source.dag_id!r}" if used_by else ""
+        )
+        raise GuardRefusedError(
+            "consumed", f"The approval of version {version} was used already{where}.", remedy=ASK
+        )
+    approval = (own or unused)[-1]
+    if own:
+        _refuse_replaced(view, use, approval)
+    _refuse_open_high_findings(view, use, version)
+    return _still_holds(gov, use, version, approval)
 
 
-def clear_scoring(gov: Governance, use: Use, version: Digest, alias: str) -> Clearance:
+def clear_scoring(gov: Governance, view: LedgerView, use: Use, version: Digest) -> Clearance:
     """Return the approval under which a version is in use.
 
     Args:
         gov: Governance.
-        use: The task that wants to score.
+        view: Verified ledger.
+        use: The task that wants to score; the newest promotion on record must have pointed its
+            alias at this version.
         version: The version that the alias points to.
-        alias: The registry's alias; the newest promotion on record must have pointed it at this
-            version.
 
     Raises:
         GuardRefusedError: A check failed; a retry does not help.
     """
-    granted = _granted(gov, use, version)
+    granted = _granted(
+        standings(gov, view, model=use.model, version=version, target=use.target), use, version
+    )
     promoted = [approval for approval in granted if approval.used_by is not None]
     if not promoted:
         raise GuardRefusedError(
@@ -108,8 +106,18 @@ def clear_scoring(gov: Governance, use: Use, version: Digest, alias: str) -> Cle
             "approval.",
             remedy=_PROMOTE,
         )
-    _refuse_moved_alias(gov, use, version, alias)
+    _refuse_moved_alias(view, use, version)
     return _still_holds(gov, use, version, promoted[-1])
+
+
+def newest_promotion(view: LedgerView, use: Use) -> SealedEntry | None:
+    """Return the last promotion on record to a use's target and alias, or None."""
+    promotions = [
+        entry
+        for entry in view.select("model.promoted", model=use.model)
+        if (entry.body["target"], entry.body["alias"]) == (use.target, use.alias)
+    ]
+    return promotions[-1] if promotions else None
 
 
 def verified_files(
@@ -128,8 +136,8 @@ def verified_files(
     Raises:
         GuardRefusedError: The bytes are others; a retry does not help.
     """
-    path = registry.fetch(version, into)
     try:
+        path = registry.fetch(version, into)
         found = hash_directory(path).digest
     except ArtefactError as error:
         raise GuardRefusedError("digest", error.problem, remedy=_ALTERED) from error
@@ -147,18 +155,22 @@ def refusals_on_record(gov: Governance, use: Use, version: Digest | None) -> Ite
     """Write ``guard.refused`` before a refusal leaves the service.
 
     Raises:
-        GuardRefusedError: What was refused; also for a ledger, approval or registry that does not
-            verify.
+        GuardRefusedError: What was refused; also for a ledger, approval, rule or registry that does
+            not verify. A retry does not help.
+        LedgerUnavailableError: The ledger cannot be read or written; a retry may help.
+        RegistryUnavailableError: The registry cannot be reached; a retry may help.
     """
     try:
         yield
-    except (LedgerIntegrityError, EvidenceError, VersionNotFoundError) as error:
-        refusal = GuardRefusedError(error.code, error.problem, remedy=error.remedy)
-        record_refusal(gov, use, version, refusal)
-        raise refusal from error
     except GuardRefusedError as refusal:
         record_refusal(gov, use, version, refusal)
         raise
+    except MlgovError as error:
+        if error.retryable:
+            raise
+        translated = GuardRefusedError(error.code, error.problem, remedy=error.remedy)
+        record_refusal(gov, use, version, translated)
+        raise translated from error
 
 
 def record_refusal(
@@ -166,24 +178,32 @@ def record_refusal(
 ) -> None:
     """Put a refusal on record; each attempt is an entry of its own."""
     source = use.source
-    attempt = (
-        source.dag_id,
-        source.run_id,
-        source.task_id,
-        str(source.map_index),
-        str(source.try_number),
-    )
+    at = to_text(gov.clock.now())
     receipt = gov.ledger.append(
         EntryDraft(
             kind="guard.refused",
-            model=use.model,
+            model=use.model if use.model in gov.inventory else "",
             version=version,
-            body={"check": refusal.check, "reason": refusal.reason, "target": use.target},
-            identity=(*attempt, refusal.check, to_text(gov.clock.now())),
+            body={
+                "check": refusal.check,
+                "reason": _plain(refusal.reason),
+                "target": _plain(use.target),
+            },
+            identity=(*map(str, use.task), str(source.try_number), refusal.check, at),
             source=source,
         )
     )
     gov.ledger.seal(receipt)
+
+
+def _plain(text: str) -> str:
+    """Return a text that may stand in an entry's body whatever a DAG put into it."""
+    clean = text.encode("utf-8", "replace").decode("utf-8")
+    return unicodedata.normalize("NFC", clean)[:MAX_REASON]
+
+
+def _without_try(use: Use) -> Use:
+    return replace(use, source=replace(use.source, try_number=0))
 
 
 _PROMOTE = (
@@ -193,33 +213,71 @@ _ALTERED = "The files were changed after approval: restore them from a copy, or 
 "and ask anew."
 
 
-def _granted(gov: Governance, use: Use, version: Digest) -> list[Standing]:
-    view = gov.ledger.view()
+def _asked(gov: Governance, view: LedgerView, use: Use, version: Digest) -> list[Standing]:
+    """Return the requests that a promotion may rest on: its own run's, else everybody's."""
     found = standings(gov, view, model=use.model, version=version, target=use.target)
-    granted = [standing for standing in found if standing.decision is Decision.GRANTED]
+    run = use.source.dag_id, use.source.run_id
+    own = [s for s in found if (s.request.dag_id, s.request.run_id) == run]
+    return own or found
+
+
+def _granted(asked: list[Standing], use: Use, version: Digest) -> list[Standing]:
+    granted = [standing for standing in asked if standing.decision is Decision.GRANTED]
     if granted:
         return granted
-    if not found:
-        problem = f"Nobody was asked to approve version {version} of model {use.model!r} for "
-        f"{use.target!r}."
+    if asked:
+        problem = _why_not_granted(asked[-1])
     else:
-        problem = _why_not_granted(found[-1])
+        problem = (
+            f"Nobody was asked to approve version {version} of model {use.model!r} for "
+            f"{use.target!r}."
+        )
     raise GuardRefusedError("approval", problem, remedy=ASK)
 
 
-def _refuse_moved_alias(gov: Governance, use: Use, version: Digest, alias: str) -> None:
-    promotions = [
-        entry
-        for entry in gov.ledger.view().select("model.promoted", model=use.model)
-        if (entry.body["target"], entry.body["alias"]) == (use.target, alias)
-    ]
-    if promotions and promotions[-1].version != version:
+def _refuse_moved_alias(view: LedgerView, use: Use, version: Digest) -> None:
+    newest = newest_promotion(view, use)
+    if newest is None or newest.version != version:
+        last = f"of {newest.version}" if newest else "none"
         raise GuardRefusedError(
             "alias",
-            f"Alias {alias!r} points to version {version}, but the last promotion on record was of "
-            f"{promotions[-1].version}.",
+            f"Alias {use.alias!r} points to version {version}, but the last promotion to it on "
+            f"record is {last}.",
             remedy=_PROMOTE,
         )
+
+
+def _refuse_replaced(view: LedgerView, use: Use, approval: Standing) -> None:
+    """Refuse to repeat a promotion that was completed and replaced by another since."""
+    request = str(approval.request.digest)
+    done = [
+        entry
+        for entry in view.select("model.promoted", model=use.model)
+        if (entry.body["request_sha256"], entry.body["alias"]) == (request, use.alias)
+    ]
+    newest = newest_promotion(view, use)
+    if done and newest is not None and newest.index > done[-1].index:
+        raise GuardRefusedError(
+            "consumed",
+            f"This promotion was completed, and alias {use.alias!r} was moved on since.",
+            remedy=ASK,
+        )
+
+
+def _refuse_open_high_findings(view: LedgerView, use: Use, version: Digest) -> None:
+    high = high_findings(view, use.model, version)
+    if high:
+        raise GuardRefusedError(
+            "findings",
+            f"Version {version} has open High findings: {', '.join(high)}.",
+            remedy="A finding is dealt with by a new version that does not have it.",
+        )
+
+
+def high_findings(view: LedgerView, model: str, version: Digest) -> list[str]:
+    """Return the ids of a version's open High findings."""
+    found = (finding for finding in open_findings(view, model) if finding.version == version)
+    return [finding.id for finding in found if finding.severity is Severity.HIGH]
 
 
 def _why_not_granted(standing: Standing) -> str:
@@ -241,12 +299,28 @@ def _still_holds(gov: Governance, use: Use, version: Digest, approval: Standing)
         raise GuardRefusedError(
             "expiry", f"The approval of version {version} ended {when}.", remedy=ASK
         )
-    pack = gov.pack_for(gov.model(use.model))
-    if pack.digest != approval.pack.digest and pack.existing_approvals == "end":
-        raise GuardRefusedError(
-            "policy",
-            f"Policy pack {pack.id!r} ({pack.digest}) ends approvals given under "
-            f"{approval.pack.digest}.",
-            remedy=ASK,
-        )
+    _refuse_ended_policy(gov, use, approval)
     return Clearance(use, version, approval)
+
+
+def _refuse_ended_policy(gov: Governance, use: Use, approval: Standing) -> None:
+    """Refuse an approval under a pack that the one in force does not let stand.
+
+    An earlier pack is vouched for by the pack in force alone, which no task can write: a request
+    could name any pack. Where it is not vouched for, its votes must satisfy the pack in force.
+    """
+    pack = gov.pack_for(gov.model(use.model))
+    earlier = approval.pack.digest
+    if pack.digest == earlier:
+        return
+    if pack.existing_approvals == "keep":
+        if earlier in pack.supersedes:
+            return
+        if tally(pack, approval.votes, approval.electorate).decision is Decision.GRANTED:
+            return
+    raise GuardRefusedError(
+        "policy",
+        f"The approval was given under policy {earlier}; policy pack {pack.id!r} in force "
+        f"({pack.digest}) does not let it stand.",
+        remedy=f"{ASK} Or name the earlier pack under 'supersedes' of the pack in force.",
+    )

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from airflow_mlgov.errors import ApprovalDeniedError, LedgerIntegrityError
+from airflow_mlgov.errors import ApprovalDeniedError, LedgerIntegrityError, RequestRefusedError
 from airflow_mlgov.policy.tally import Decision, RefusedVote
 from airflow_mlgov.records.clock import to_text
 from airflow_mlgov.records.governance import ApprovalRequest, Choice
@@ -15,10 +16,14 @@ from airflow_mlgov.records.people import Person
 from airflow_mlgov.records.source import Source
 from airflow_mlgov.service.approvals import Standing, standing_of
 from airflow_mlgov.service.governance import Governance
-from airflow_mlgov.service.ledger import EntryDraft, Receipt
+from airflow_mlgov.service.ledger import EntryDraft, LedgerView
+from airflow_mlgov.service.verify_use import high_findings
 
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE = "urn:airflow-mlgov:predicate:approval:1"
+
+MAX_COMMENT = 10_000
+"""Characters of a comment that are kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,14 +31,14 @@ class Answer:
     """What Airflow recorded as the answer to a form.
 
     Attributes:
-        choice: Approve or reject.
+        choice: Approve or reject; None if it is no answer that our form offers.
         request: Digest that the form carried, as text.
         comment: What the person wrote.
         person: Who answered; None if no person did (a task answered itself, or a time-out).
         answered_at: When Airflow recorded it.
     """
 
-    choice: Choice
+    choice: Choice | None
     request: str
     comment: str
     person: Person | None
@@ -48,33 +53,43 @@ def record_answer(
     Raises:
         LedgerUnavailableError: The ledger cannot be written; a retry may help.
     """
-    if answer.person is None:
-        reasons = ["no person answered: only answers that Airflow's sign-in vouches for are votes"]
-    elif answer.request.strip() != str(request.digest):
-        reasons = ["the form was of another request: it was old; open it again"]
-    else:
-        reasons = []
-    people = {"voter": answer.person} if answer.person else {}
-    body: dict[str, Any] = {"request_sha256": str(request.digest), "choice": answer.choice.value}
-    kind = "approval.voted"
+    reasons = _not_a_vote(request, answer)
+    body: dict[str, Any] = {
+        "request_sha256": str(request.digest),
+        "answered_at": to_text(answer.answered_at),
+    }
     if reasons:
-        kind, body = (
-            "approval.vote_refused",
-            {"request_sha256": str(request.digest), "reasons": reasons},
-        )
+        body["reasons"] = reasons
+    else:
+        body["choice"] = answer.choice
     receipt = gov.ledger.append(
         EntryDraft(
-            kind=kind,
+            kind="approval.vote_refused" if reasons else "approval.voted",
             model=request.model,
             version=request.version,
-            body=body | {"answered_at": to_text(answer.answered_at)},
+            body=body,
             identity=_identity(request, answer),
-            people=people,
-            texts={"comment": unicodedata.normalize("NFC", answer.comment)},
+            people={"voter": answer.person} if answer.person else {},
+            texts={"comment": _clean(answer.comment)},
             source=source,
         )
     )
     gov.ledger.seal(receipt)
+
+
+def _not_a_vote(request: ApprovalRequest, answer: Answer) -> list[str]:
+    if answer.person is None:
+        return ["no person answered: only answers that Airflow's sign-in vouches for are votes"]
+    if answer.choice is None:
+        return ["it is no answer that the form offers"]
+    if answer.request.strip() != str(request.digest):
+        return ["the form was of another request: it was old; open it again"]
+    return []
+
+
+def _clean(comment: str) -> str:
+    text = comment.encode("utf-8", "replace").decode("utf-8")
+    return unicodedata.normalize("NFC", text)[:MAX_COMMENT]
 
 
 def count_votes(gov: Governance, request: ApprovalRequest) -> Standing:
@@ -82,18 +97,17 @@ def count_votes(gov: Governance, request: ApprovalRequest) -> Standing:
 
     Raises:
         ApprovalDeniedError: Somebody entitled rejected it; a retry does not help.
+        RequestRefusedError: All seats are filled, but a High finding was opened meanwhile.
         LedgerUnavailableError: The ledger cannot be read or written; a retry may help.
     """
-    standing = standing_of(gov, gov.ledger.view(), request.digest)
+    view = gov.ledger.view()
+    standing = standing_of(gov, view, request.digest)
     if standing is None:
         raise LedgerIntegrityError(
             f"Request {request.digest} is not in the ledger that has acknowledged it."
         )
-    receipts = [_record_refusal(gov, standing, refused) for refused in standing.count.refused]
-    if standing.decision is not Decision.OPEN:
-        receipts.append(_record_decision(gov, standing))
-    for receipt in receipts:
-        gov.ledger.seal(receipt)
+    for draft in _drafts(view, standing):
+        gov.ledger.seal(gov.ledger.append(draft))
     if standing.decision is Decision.DENIED:
         raise ApprovalDeniedError(
             f"Version {request.version} of model {request.model!r} was rejected for "
@@ -104,47 +118,69 @@ def count_votes(gov: Governance, request: ApprovalRequest) -> Standing:
     return standing
 
 
+def _drafts(view: LedgerView, standing: Standing) -> Iterator[EntryDraft]:
+    """Yield what the count says and the ledger does not hold yet; what it holds stays as it is."""
+    request = standing.request
+    kinds = ("approval.vote_refused", "approval.granted", "approval.denied")
+    on_record = [
+        entry
+        for entry in view.select(*kinds, model=request.model, version=request.version)
+        if entry.body["request_sha256"] == str(request.digest)
+    ]
+    known = {entry.body.get("vote_index") for entry in on_record}
+    for refused in standing.count.refused:
+        if refused.vote.index not in known:
+            yield _refusal(standing, refused)
+    is_decided = any(entry.kind != "approval.vote_refused" for entry in on_record)
+    if standing.decision is Decision.GRANTED and not is_decided:
+        high = high_findings(view, request.model, request.version)
+        if high:
+            raise RequestRefusedError(
+                f"All seats are filled, but version {request.version} has open High findings: "
+                f"{', '.join(high)}.",
+                remedy="A finding is dealt with by a new version that does not have it.",
+            )
+    if standing.decision is not Decision.OPEN and not is_decided:
+        yield _decision(standing)
+
+
 def _identity(request: ApprovalRequest, answer: Answer) -> tuple[str, ...]:
     person = answer.person.id if answer.person else ""
-    return (str(request.digest), person, answer.choice.value, to_text(answer.answered_at))
+    return (str(request.digest), person, str(answer.choice), to_text(answer.answered_at))
 
 
-def _record_refusal(gov: Governance, standing: Standing, refused: RefusedVote) -> Receipt:
-    request = standing.request
-    return gov.ledger.append(
-        EntryDraft(
-            kind="approval.vote_refused",
-            model=request.model,
-            version=request.version,
-            body={
-                "request_sha256": str(request.digest),
-                "vote_index": refused.vote.index,
-                "reasons": list(refused.reasons),
-            },
-            identity=(str(request.digest), "vote", str(refused.vote.index)),
-            people={"voter": refused.vote.voter},
-            source=_gate_of(request),
-        )
+def _refusal(standing: Standing, refused: RefusedVote) -> EntryDraft:
+    request, voter = standing.request, refused.vote.voter
+    return EntryDraft(
+        kind="approval.vote_refused",
+        model=request.model,
+        version=request.version,
+        body={
+            "request_sha256": str(request.digest),
+            "vote_index": refused.vote.index,
+            "reasons": list(refused.reasons),
+        },
+        identity=(str(request.digest), "vote", str(refused.vote.index)),
+        people={"voter": voter} if voter else {},
+        source=_gate_of(request),
     )
 
 
-def _record_decision(gov: Governance, standing: Standing) -> Receipt:
+def _decision(standing: Standing) -> EntryDraft:
     request = standing.request
-    granted = standing.decision is Decision.GRANTED
+    is_granted = standing.decision is Decision.GRANTED
     body: dict[str, Any] = {"request_sha256": str(request.digest)}
-    if granted:
+    if is_granted:
         body["statement"] = _statement(standing)
     else:
         body["reason"] = "rejected by an approver"
-    return gov.ledger.append(
-        EntryDraft(
-            kind="approval.granted" if granted else "approval.denied",
-            model=request.model,
-            version=request.version,
-            body=body,
-            identity=(str(request.digest),),
-            source=_gate_of(request),
-        )
+    return EntryDraft(
+        kind="approval.granted" if is_granted else "approval.denied",
+        model=request.model,
+        version=request.version,
+        body=body,
+        identity=(str(request.digest),),
+        source=_gate_of(request),
     )
 
 

@@ -14,7 +14,7 @@ from airflow_mlgov.service.promote import promote
 def promoted(governed):
     request = governed.ask()
     governed.approve(request)
-    promote(governed.gov, governed.registry, governed.use(), "champion", governed.version)
+    promote(governed.gov, governed.registry, governed.use(), governed.version)
     return governed
 
 

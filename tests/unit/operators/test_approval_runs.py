@@ -169,7 +169,7 @@ def test_the_approval_in_use_is_the_last_promotion_to_that_alias(candidate: Any)
         alias=alias,
     )
     assert found("champion") is None
-    promote(candidate.gov, candidate.registry, candidate.use(), "champion")
+    promote(candidate.gov, candidate.registry, candidate.use())
     asked = found("champion")
     assert asked is not None
     assert (asked.request, asked.version.manifest) == (request.digest, candidate.version)

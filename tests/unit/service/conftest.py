@@ -17,11 +17,11 @@ from airflow_mlgov.records.digest import Digest
 from airflow_mlgov.records.governance import Choice, Outcome, TestResult
 from airflow_mlgov.records.people import Person
 from airflow_mlgov.records.source import Source
+from airflow_mlgov.service.approvals import Use
 from airflow_mlgov.service.artefacts import hash_directory
 from airflow_mlgov.service.governance import Governance
 from airflow_mlgov.service.ledger import EntryDraft, Ledger
 from airflow_mlgov.service.request_approval import Question, request_approval
-from airflow_mlgov.service.verify_use import Use
 from airflow_mlgov.service.vote import Answer, count_votes, record_answer
 from airflow_mlgov.signers.file import open_signers
 from airflow_mlgov.stores.sqlite import SqliteStore
@@ -209,7 +209,7 @@ class World:
     def use(
         self, task_id: str = "promote", run_id: str = "run-1", target: str = "production"
     ) -> Use:
-        return Use("retail_pd", target, Source("retail_pd", run_id, task_id, -1, 1))
+        return Use("retail_pd", target, Source("retail_pd", run_id, task_id, -1, 1), "champion")
 
     def kinds(self, *kinds: str) -> list:
         return self.gov.ledger.view().select(*kinds)

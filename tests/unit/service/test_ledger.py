@@ -50,7 +50,7 @@ DRAFT = EntryDraft(
     version=Digest("a" * 64),
     body={
         "evidence_sha256": "sha256:" + "b" * 64,
-        "inputs": [{"name": "train", "rows": 3}],
+        "inputs": [{"name": "train", "uri": "file:///d.csv", "sha256": "sha256:" + "c" * 64}],
         "ok": True,
     },
     identity=("run-1",),
@@ -141,7 +141,7 @@ def test_threat_7_the_same_draft_again_is_one_entry(home: Home) -> None:
 
 DIFFERENT: dict[str, EntryDraft] = {
     "model": replace(DRAFT, model="other"),
-    "version": replace(DRAFT, version=None),
+    "version": replace(DRAFT, version=Digest("d" * 64)),
     "body.ok": replace(DRAFT, body={**DRAFT.body, "ok": 1}),
     "body.inputs": replace(DRAFT, body={**DRAFT.body, "inputs": []}),
     "body.more": replace(DRAFT, body={**DRAFT.body, "more": None}),
@@ -171,7 +171,11 @@ def test_threat_8_another_content_under_the_same_identity_is_a_conflict_on_recor
 
 def test_threat_8_another_signer_is_a_conflict(home: Home) -> None:
     ledger = home.ledger()
-    vote = replace(DRAFT, kind="approval.voted", body={"request_sha256": "x", "choice": "approve"})
+    vote = replace(
+        DRAFT,
+        kind="approval.voted",
+        body={"request_sha256": "sha256:" + "c" * 64, "choice": "approve"},
+    )
     ledger.append(vote)
     with pytest.raises(LedgerConflictError, match="signer"):
         ledger.append(vote, role=KeyRole.ATTESTOR)
@@ -230,7 +234,7 @@ def test_a_key_signs_only_what_it_may_and_only_where_it_is(home: Home) -> None:
     with pytest.raises(LedgerIntegrityError, match=r"attestor key may not sign model\.trained"):
         home.ledger().append(DRAFT, role=KeyRole.ATTESTOR)
     with pytest.raises(LedgerIntegrityError, match=r"writer key may not sign finding\.closed"):
-        home.ledger().append(replace(DRAFT, kind="finding.closed", body={"finding": "F-1"}))
+        home.ledger().append(replace(DRAFT, kind="finding.closed", body={"finding": "F-00000001"}))
     with pytest.raises(ConfigurationError, match="does not hold the writer key"):
         home.ledger(KeyRole.LOG).append(DRAFT)
 

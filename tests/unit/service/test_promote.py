@@ -1,14 +1,20 @@
 from __future__ import annotations
 
+import sqlite3
 from datetime import timedelta
 
 import pytest
 
-from airflow_mlgov.errors import GuardRefusedError, RegistryUnavailableError
+from airflow_mlgov.errors import (
+    ApprovalDeniedError,
+    ArtefactError,
+    GuardRefusedError,
+    RegistryUnavailableError,
+)
 from airflow_mlgov.records.governance import Choice
 from airflow_mlgov.records.source import Source
+from airflow_mlgov.service.approvals import Use
 from airflow_mlgov.service.promote import promote
-from airflow_mlgov.service.verify_use import Use
 
 
 @pytest.fixture
@@ -18,7 +24,7 @@ def approved(candidate):
 
 
 def run_promotion(world, use: Use | None = None, version=None):
-    return promote(world.gov, world.registry, use or world.use(), "champion", version)
+    return promote(world.gov, world.registry, use or world.use(), version)
 
 
 def refused_check(world, use: Use | None = None, version=None) -> str:
@@ -115,7 +121,9 @@ def test_killed_before_the_alias_its_retry_completes_the_same_promotion(approved
     with pytest.raises(RegistryUnavailableError):
         run_promotion(approved)
     assert approved.kinds("model.promoted") == []
-    retry = Use("retail_pd", "production", Source("retail_pd", "run-1", "promote", -1, 2))
+    retry = Use(
+        "retail_pd", "production", Source("retail_pd", "run-1", "promote", -1, 2), "champion"
+    )
     run_promotion(approved, retry)
     assert len(approved.kinds("approval.consumed")) == 1
     assert approved.registry.aliases["retail_pd", "champion"] == "1"
@@ -128,3 +136,160 @@ def test_a_second_run_with_its_own_approval_promotes_the_same_version(approved):
     approved.approve(approved.ask(source=gate))
     run_promotion(approved, approved.use(run_id="run-2"))
     assert len(approved.kinds("approval.consumed")) == 2
+
+
+def test_a_pack_of_the_dag_authors_own_is_not_vouched_for(candidate):
+    """A task can keep any pack as evidence and name it; only the pack in force can vouch for it."""
+    own = candidate.gov.packs["retail_credit"]
+    candidate.with_pack("users: [olivia]", "users: [mallory]")
+    candidate.with_pack("users: [victor, erin]", "users: [trent, erin]")
+    candidate.validate_model()
+    request = candidate.ask()
+    candidate.answer(request, "mallory")
+    candidate.answer(request, "trent")
+    candidate.gov.packs["retail_credit"] = own
+    assert refused_check(candidate) == "policy"
+
+
+def test_an_approval_under_weaker_assurance_does_not_outlive_the_pack(approved):
+    approved.with_pack("least_assurance: L0", "least_assurance: L1")
+    assert refused_check(approved) == "policy"
+
+
+def test_a_superseded_pack_is_vouched_for_by_the_one_in_force(approved):
+    earlier = approved.gov.packs["retail_credit"].digest
+    keeps = f"existing_approvals: keep\nsupersedes: ['{earlier}']"
+    approved.with_pack("users: [olivia]", "users: [oscar]")
+    approved.with_pack("existing_approvals: keep", keeps)
+    run_promotion(approved)
+
+
+def test_seats_that_changed_hands_end_what_nobody_vouches_for(approved):
+    approved.with_pack("users: [olivia]", "users: [oscar]")
+    assert refused_check(approved) == "policy"
+
+
+def test_a_second_entry_for_the_request_takes_no_segregation_away(candidate):
+    """The author repeats her request without naming herself, and votes for it."""
+    candidate.with_inventory(developers=("nina",))
+    candidate.train(by=None, content='{"points": [5]}')
+    candidate.validate_model()
+    request = candidate.ask()
+    body = candidate.kinds("approval.requested")[-1].body
+    candidate.entry("approval.requested", body, version=candidate.version)
+    candidate.answer(request, "olivia")
+    candidate.answer(request, "erin")
+    assert refused_check(candidate) == "approval"
+
+
+def test_who_becomes_a_developer_of_the_model_no_longer_counts(approved):
+    approved.with_inventory(developers=("erin", "victor"))
+    assert refused_check(approved) == "approval"
+
+
+def test_who_trained_this_version_does_not_count(candidate):
+    from airflow_mlgov.records.people import Person
+
+    candidate.train(run_id="run-0", by=Person("victor", "victor"))
+    candidate.validate_model()
+    candidate.approve(candidate.ask())
+    assert refused_check(candidate) == "approval"
+
+
+def forget(world, kind: str, index: int = 0) -> None:
+    """Take away what opens the names and texts of an entry, as erasing or an intruder would."""
+    key = world.kinds(kind)[index].key
+    with sqlite3.connect(world.gov.ledger._store.path) as database:
+        database.execute("DELETE FROM disclosures WHERE key = ?", (key,))
+
+
+def test_a_rejection_holds_when_the_name_under_it_is_gone(candidate):
+    request = candidate.ask()
+    with pytest.raises(ApprovalDeniedError):
+        candidate.answer(request, "victor", Choice.REJECT)
+    forget(candidate, "approval.voted")
+    with pytest.raises(ApprovalDeniedError):
+        candidate.approve(request)
+    assert refused_check(candidate) == "approval"
+
+
+@pytest.mark.parametrize("kind", ["approval.voted", "approval.requested"])
+def test_an_approval_does_not_hold_when_a_name_under_it_is_gone(approved, kind):
+    forget(approved, kind)
+    assert refused_check(approved) == "approval"
+
+
+def test_a_promotion_that_was_replaced_since_is_not_repeated(approved):
+    run_promotion(approved)
+    approved.train('{"points": [8]}', run_id="run-2")
+    approved.validate_model()
+    approved.approve(approved.ask(source=Source("retail_pd", "run-2", "gate", -1, 1)))
+    run_promotion(approved, approved.use(run_id="run-2"))
+    with pytest.raises(GuardRefusedError, match="moved on since"):
+        run_promotion(approved)
+    assert approved.registry.aliases["retail_pd", "champion"] == "2"
+
+
+def test_the_newest_promotion_may_be_repeated(approved):
+    run_promotion(approved)
+    run_promotion(approved)
+    assert len(approved.kinds("model.promoted")) == 1
+
+
+def test_another_alias_needs_another_approval(approved):
+    run_promotion(approved)
+    other = Use("retail_pd", "production", approved.use().source, "shadow")
+    with pytest.raises(GuardRefusedError, match="used already"):
+        run_promotion(approved, other)
+
+
+def test_a_rejected_run_does_not_promote_on_another_runs_approval(candidate):
+    candidate.train(run_id="run-2")
+    with pytest.raises(ApprovalDeniedError):
+        candidate.answer(candidate.ask(), "victor", Choice.REJECT)
+    candidate.approve(candidate.ask(source=Source("retail_pd", "run-2", "gate", -1, 1)))
+    assert refused_check(candidate) == "approval"
+    run_promotion(candidate, candidate.use(run_id="run-2"))
+
+
+def test_a_run_uses_its_own_approval_and_leaves_the_others(approved):
+    approved.train(run_id="run-2")
+    approved.approve(approved.ask(source=Source("retail_pd", "run-2", "gate", -1, 1)))
+    run_promotion(approved)
+    run_promotion(approved, approved.use(run_id="run-2"))
+    used = {entry.body["request_sha256"] for entry in approved.kinds("approval.consumed")}
+    assert len(used) == 2
+
+
+def test_a_high_finding_opened_after_the_approval_blocks(approved):
+    approved.open_finding("high")
+    assert refused_check(approved) == "findings"
+
+
+def test_an_invented_use_does_not_use_the_approval_up(approved):
+    request = approved.kinds("approval.requested")[0].body["request_sha256"]
+    use = {"dag_id": "x", "run_id": "y", "task_id": "z", "map_index": -1}
+    body = {"request_sha256": request, "target": "production", "use": use}
+    approved.entry("approval.consumed", body, version=approved.version)
+    run_promotion(approved)
+
+
+def test_a_request_that_cannot_be_read_stops_nobody_else(approved, caplog):
+    good = approved.kinds("approval.requested")[0].body
+    bad = {**good, "request": {"v": 1}, "request_sha256": "sha256:" + "7" * 64}
+    approved.entry("approval.requested", bad, version=approved.version)
+    run_promotion(approved)
+    assert "left out" in caplog.text
+
+
+def test_a_refusal_with_hostile_words_is_on_record(candidate):
+    use = candidate.use(target="e\u0301\ud800" + "x" * 20_000)
+    assert refused_check(candidate, use, candidate.version) == "approval"
+
+
+def test_files_that_the_registry_itself_refuses_are_a_refusal_on_record(approved, monkeypatch):
+    def fetch(version, into):
+        raise ArtefactError("it holds a link")
+
+    monkeypatch.setattr(approved.registry, "fetch", fetch)
+    assert refused_check(approved) == "digest"

@@ -4,7 +4,6 @@ import pytest
 
 from airflow_mlgov.errors import ConfigurationError, EvidenceError, RequestRefusedError
 from airflow_mlgov.records.digest import Digest
-from airflow_mlgov.records.people import Person
 from airflow_mlgov.records.source import Source
 
 
@@ -21,7 +20,6 @@ def test_freezes_version_evidence_policy_and_target(candidate):
     entry = candidate.kinds("approval.requested")[0]
     assert entry.body["request_sha256"] == str(request.digest)
     assert entry.person("requester").id == "erin"
-    assert entry.person("developer.0").id == "erin"
 
 
 def test_the_same_question_is_the_same_request(candidate):
@@ -33,13 +31,6 @@ def test_new_evidence_is_a_new_request(candidate):
     first = candidate.ask()
     candidate.validate_model(note="again")
     assert candidate.ask().digest != first.digest
-
-
-def test_who_trained_the_version_is_a_developer_too(candidate):
-    candidate.train(run_id="run-2", by=Person("victor", "victor"))
-    candidate.ask()
-    entry = candidate.kinds("approval.requested")[0]
-    assert {entry.person("developer.0").id, entry.person("developer.1").id} == {"erin", "victor"}
 
 
 def test_a_run_without_candidate_asks_nothing(candidate):

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from airflow_mlgov.errors import GuardRefusedError
@@ -12,12 +14,12 @@ from airflow_mlgov.service.score import model_in_use
 @pytest.fixture
 def promoted(candidate):
     candidate.approve(candidate.ask())
-    promote(candidate.gov, candidate.registry, candidate.use(), "champion")
+    promote(candidate.gov, candidate.registry, candidate.use())
     return candidate
 
 
 def use_model(world):
-    return model_in_use(world.gov, world.registry, world.use("score"), "champion")
+    return model_in_use(world.gov, world.registry, world.use("score"))
 
 
 def refused_check(world) -> str:
@@ -70,14 +72,12 @@ def test_an_alias_moved_back_by_hand_to_an_earlier_version(promoted):
     from airflow_mlgov.records.source import Source
 
     promoted.approve(promoted.ask(source=Source("retail_pd", "run-2", "gate", -1, 1)))
-    promote(promoted.gov, promoted.registry, promoted.use(run_id="run-2"), "champion")
+    promote(promoted.gov, promoted.registry, promoted.use(run_id="run-2"))
     promoted.registry.aliases["retail_pd", "champion"] = "1"
     assert refused_check(promoted) == "alias"
 
 
 def test_a_version_that_nobody_registered_with_us(promoted):
-    from dataclasses import replace
-
     promoted.registry.versions[0] = replace(promoted.registry.versions[0], manifest=None)
     assert refused_check(promoted) == "registration"
 
@@ -90,3 +90,22 @@ def test_below_enforce_a_failed_check_is_recorded_and_the_task_runs(promoted, mo
         assert model.version is None
     assert promoted.kinds("guard.refused")[-1].body["check"] == "digest"
     assert ("Mode warn" in caplog.text) == (mode is Mode.WARN)
+
+
+def test_an_alias_set_by_hand_that_nobody_promoted(candidate):
+    candidate.approve(candidate.ask())
+    use = replace(candidate.use(), alias="shadow")
+    promote(candidate.gov, candidate.registry, use)
+    candidate.registry.aliases["retail_pd", "champion"] = "1"
+    assert refused_check(candidate) == "alias"
+
+
+def test_a_function_that_fails_has_used_the_model_all_the_same(promoted):
+    with pytest.raises(RuntimeError), use_model(promoted):
+        raise RuntimeError
+    assert len(promoted.kinds("model.scored")) == 1
+
+
+def test_an_unknown_model_is_a_refusal_on_record(promoted):
+    del promoted.gov.inventory["retail_pd"]
+    assert refused_check(promoted) == "configuration"

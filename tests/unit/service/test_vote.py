@@ -5,12 +5,12 @@ import json
 
 import pytest
 
-from airflow_mlgov.errors import ApprovalDeniedError
+from airflow_mlgov.errors import ApprovalDeniedError, RequestRefusedError
 from airflow_mlgov.policy.tally import Decision
 from airflow_mlgov.records.governance import ApprovalRequest, Choice
 from airflow_mlgov.records.people import Person
 from airflow_mlgov.service.request_approval import _required_evidence
-from airflow_mlgov.service.vote import Answer, count_votes, record_answer
+from airflow_mlgov.service.vote import MAX_COMMENT, Answer, count_votes, record_answer
 
 
 def reasons(world) -> list[str]:
@@ -148,3 +148,43 @@ def test_a_forged_grant_counts_for_nothing(candidate):
         version=candidate.version,
     )
     assert count_votes(candidate.gov, request).decision is Decision.OPEN
+
+
+def test_an_answer_that_the_form_does_not_offer_is_no_vote(candidate):
+    request = candidate.ask()
+    olivia = Person("olivia", "olivia")
+    answer = Answer(None, str(request.digest), "looked at it", olivia, candidate.clock.now())
+    record_answer(candidate.gov, request, answer, candidate.GATE)
+    assert reasons(candidate) == ["it is no answer that the form offers"]
+
+
+def test_a_strange_comment_is_kept_cut_and_counted(candidate):
+    request = candidate.ask()
+    candidate.answer(request, "olivia", comment="\ud800e\u0301" + "x" * 100_000)
+    kept = candidate.kinds("approval.voted")[0].text("comment")
+    assert kept.startswith("?\u00e9xxx")
+    assert len(kept) == MAX_COMMENT
+
+
+def test_a_high_finding_opened_while_people_vote_stops_the_grant(candidate):
+    request = candidate.ask()
+    candidate.answer(request, "olivia")
+    candidate.open_finding("high")
+    with pytest.raises(RequestRefusedError, match="F-00000001"):
+        candidate.answer(request, "victor")
+    assert candidate.kinds("approval.granted") == []
+
+
+def test_a_gate_resumes_after_the_inventory_names_another_developer(candidate):
+    request = candidate.ask()
+    candidate.with_inventory(developers=("erin", "nina"))
+    assert candidate.ask() == request
+    assert len(candidate.kinds("approval.requested")) == 1
+
+
+def test_what_is_on_record_about_a_vote_stays_as_it_is(candidate, monkeypatch):
+    request = candidate.ask()
+    candidate.answer(request, "erin")
+    monkeypatch.setattr("airflow_mlgov.policy.tally._is_requester", lambda *_: False)
+    count_votes(candidate.gov, request)
+    assert len(reasons(candidate)) == 2
