@@ -1,26 +1,61 @@
-"""Keeps an open approval form true.
+"""Keeps an open approval form true, and every answer to it.
 
-Airflow keeps the text of a form that exists already when its task opens it again: after a vote it
-would show the old seats, after a clear the old version. This middleware lets Airflow answer first,
-and then writes what the gate sent
-into the form that Airflow kept. It acts on forms of our gate only, and only for the task that
-Airflow has just authorised to open its own form.
+When a task opens a form that exists already, Airflow keeps the form's old text and deletes the
+answer that stands in it. After a vote the form would show the old seats, after a clear the old
+version; and an answer that came in since the gate last looked would be gone. For forms of our gate
+this middleware therefore does that part itself, in one statement: it writes what the gate sent and
+deletes the answer that the gate says it has taken. Any other answer stays, and Airflow resumes the
+task with it as soon as the task parks.
+
+It does so only for a task that Airflow itself lets read that very form with the same token: reading
+and opening a form need the same right. Everything else goes to Airflow unchanged.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import re
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
 from uuid import UUID
 
+from airflow_mlgov.dossiers.approval_form import ANSWER_READ
+
 if TYPE_CHECKING:
+    from airflow.api_fastapi.execution_api.datamodels.hitl import HITLDetailRequest
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-_OPEN_FORM = re.compile(r"/execution/hitlDetails/([0-9a-fA-F-]{36})/?$")
+_OPEN_FORM = re.compile(
+    r"/execution/hitlDetails/([0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12})/?$"
+)
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+_BODY_HEADERS = {b"content-length", b"content-type", b"transfer-encoding"}
+_NEW_TOKEN = b"refreshed-api-token"
+_SAME_MOMENT = timedelta(milliseconds=1)
 MAX_BODY_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class GateForm:
+    """What a gate sends when it opens its form.
+
+    Attributes:
+        sent: The form.
+        answer_read: When the last answer was given that the gate has taken; None if it has taken
+            none.
+    """
+
+    sent: HITLDetailRequest
+    answer_read: datetime | None
+
+    def has_read(self, answered_at: datetime) -> bool:
+        """Whether the gate has taken the answer that was given at a moment.
+
+        Moments are compared to the millisecond: on its way to the gate one passes through numbers
+        that need not keep its last digits.
+        """
+        return self.answer_read is not None and abs(self.answer_read - answered_at) < _SAME_MOMENT
 
 
 class FormRefreshMiddleware:
@@ -34,54 +69,135 @@ class FormRefreshMiddleware:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on; refresh the form after a gate has opened it."""
+        """Pass a request on, unless a gate opens a form again."""
         match = _OPEN_FORM.search(scope.get("path", "")) if scope["type"] == "http" else None
         if match is None or scope["method"] != "POST":
             await self.app(scope, receive, send)
             return
-        body = bytearray()
+        body, receive_again = await _read(receive)
+        form = gate_form(body)
+        if form is not None:
+            status, headers = await self._ask_for_form(scope)
+            task_instance_id = UUID(match.group(1))
+            if status == 200 and await asyncio.to_thread(reopen_form, task_instance_id, form):
+                await _send_created(send, form.sent.model_dump_json().encode(), headers)
+                return
+        await self.app(scope, receive_again, send)
 
-        async def keep_body() -> Message:
-            message = await receive()
-            if message["type"] == "http.request" and len(body) <= MAX_BODY_BYTES:
-                body.extend(message.get("body", b""))
-            return message
+    async def _ask_for_form(self, scope: Scope) -> tuple[int, list[tuple[bytes, bytes]]]:
+        """Let Airflow say whether the sender may touch this form, and whether there is one.
 
-        async def refresh_first(message: Message) -> None:
-            if message["type"] == "http.response.start" and message["status"] == 201:
-                form = gate_form(bytes(body))
-                if form is not None:
-                    await asyncio.to_thread(rewrite_form, UUID(match.group(1)), form)
-            await send(message)
+        Returns:
+            The status of Airflow's answer, and the header with a new token if there is one.
+        """
+        status, headers = 0, []
+        asked = False
 
-        await self.app(scope, keep_body, refresh_first)
+        async def nothing() -> Message:
+            nonlocal asked
+            if asked:
+                await asyncio.Event().wait()  # the caller stays connected until it is answered
+            asked = True
+            return {"type": "http.request", "body": b"", "more_body": False}
+
+        async def note(message: Message) -> None:
+            nonlocal status, headers
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = [pair for pair in message["headers"] if pair[0].lower() == _NEW_TOKEN]
+
+        kept = [pair for pair in scope["headers"] if pair[0].lower() not in _BODY_HEADERS]
+        await self.app({**scope, "method": "GET", "headers": kept}, nothing, note)
+        return status, headers
 
 
-def gate_form(body: bytes) -> dict[str, Any] | None:
+def gate_form(body: bytes) -> GateForm | None:
     """Return what a request body says if it opens a form of our gate, else None."""
+    from airflow.api_fastapi.execution_api.datamodels.hitl import HITLDetailRequest
+
     try:
-        form = json.loads(body)
-        request = form["params"]["request"]["value"]
+        sent = HITLDetailRequest.model_validate_json(body)
+        field = sent.params["request"]
+        request, read = field["value"], field["schema"][ANSWER_READ]
+        answer_read = datetime.fromisoformat(read) if read else None
     except (ValueError, KeyError, TypeError):
         return None
-    return form if isinstance(request, str) and _DIGEST.fullmatch(request) else None
+    if not isinstance(request, str) or not _DIGEST.fullmatch(request):
+        return None
+    if answer_read is not None and answer_read.tzinfo is None:
+        return None
+    return GateForm(sent, answer_read)
 
 
-def rewrite_form(task_instance_id: UUID, form: dict[str, Any]) -> None:
-    """Write text, fields and assignees into an open form; an answered one is left alone."""
+def reopen_form(task_instance_id: UUID, form: GateForm) -> bool:
+    """Let a form say what the gate sent, ready to be answered; an answer not yet taken stays.
+
+    Args:
+        task_instance_id: Whose form.
+        form: What the gate sent.
+
+    Returns:
+        False if there is no such form.
+    """
     from airflow.models.hitl import HITLDetail
     from airflow.utils.session import create_session
-    from sqlalchemy import update
+    from sqlalchemy import null, select, update
 
-    statement = (
-        update(HITLDetail)
-        .where(HITLDetail.ti_id == task_instance_id, HITLDetail.responded_at.is_(None))
-        .values(
-            subject=form["subject"],
-            body=form.get("body"),
-            params=form["params"],
-            assignees=form.get("assigned_users") or [],
-        )
-    )
+    mine = HITLDetail.ti_id == task_instance_id
     with create_session() as session:
-        session.execute(statement)
+        found = session.execute(select(HITLDetail.responded_at).where(mine)).first()
+        if found is None:
+            return False
+        answered_at = found[0]
+        if answered_at is not None and not form.has_read(answered_at):
+            return True
+        # Whoever answers from here on has changed responded_at: then nothing is written.
+        seen = HITLDetail.responded_at
+        unchanged = seen.is_(None) if answered_at is None else seen == answered_at
+        session.execute(
+            update(HITLDetail)
+            .where(mine, unchanged)
+            .values(
+                subject=form.sent.subject,
+                body=form.sent.body,
+                options=form.sent.options,
+                defaults=null(),
+                multiple=form.sent.multiple,
+                params=form.sent.params,
+                assignees=[user.model_dump() for user in form.sent.assigned_users],
+                responded_at=None,
+                responded_by=null(),
+                chosen_options=null(),
+                params_input={},
+            )
+            .execution_options(synchronize_session=False)
+        )
+    return True
+
+
+async def _read(receive: Receive) -> tuple[bytes, Receive]:
+    """Return a request's body, and a channel from which it can be read once more.
+
+    A body of more than `MAX_BODY_BYTES` is no form of ours: its rest stays where it is.
+    """
+    messages: list[Message] = []
+    body = bytearray()
+    while len(body) <= MAX_BODY_BYTES:
+        message = await receive()
+        messages.append(message)
+        body.extend(message.get("body", b""))
+        if message["type"] != "http.request" or not message.get("more_body", False):
+            break
+    unread = iter(messages)
+
+    async def receive_again() -> Message:
+        return next(unread, None) or await receive()
+
+    return (bytes(body) if len(body) <= MAX_BODY_BYTES else b""), receive_again
+
+
+async def _send_created(send: Send, body: bytes, headers: list[tuple[bytes, bytes]]) -> None:
+    length = str(len(body)).encode()
+    said = [(b"content-type", b"application/json"), (b"content-length", length), *headers]
+    await send({"type": "http.response.start", "status": 201, "headers": said})
+    await send({"type": "http.response.body", "body": body})

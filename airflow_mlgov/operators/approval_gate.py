@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -12,6 +12,8 @@ from airflow.sdk.definitions.param import ParamsDict
 from airflow.sdk.exceptions import AirflowException, TaskAwaitingInput
 from airflow.sdk.execution_time.hitl import HITLUser, upsert_hitl_detail
 
+from airflow_mlgov.dossiers.approval_form import ANSWER_READ
+from airflow_mlgov.errors import ConfigurationError
 from airflow_mlgov.operators.approval_runs import ApprovalRuns
 from airflow_mlgov.operators.run import governed_run, source_of, trigger_user
 from airflow_mlgov.records.governance import Choice
@@ -19,8 +21,10 @@ from airflow_mlgov.records.people import Person
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+    from airflow.sdk.definitions.mappedoperator import OperatorPartial
 
     from airflow_mlgov.records.governance import ApprovalRequest
+    from airflow_mlgov.records.source import Source
     from airflow_mlgov.service.approvals import Standing
     from airflow_mlgov.service.governance import Governance
     from airflow_mlgov.service.vote import Answer
@@ -28,6 +32,17 @@ if TYPE_CHECKING:
 APPROVE = "Approve"
 REJECT = "Reject"
 _CHOICES = {APPROVE: Choice.APPROVE, REJECT: Choice.REJECT}
+_FORM_ARGUMENTS = (
+    "subject",
+    "body",
+    "options",
+    "defaults",
+    "multiple",
+    "params",
+    "assigned_users",
+    "response_timeout",
+)
+LEAST_RETRIES = 3
 
 
 class ApprovalGateOperator(HITLOperator):
@@ -38,6 +53,11 @@ class ApprovalGateOperator(HITLOperator):
     ends it; there is no default answer and no approval by time-out. Votes are taken from the answer
     that Airflow records (assurance L0).
 
+    Who may answer comes from the pack, as do the form's text and fields, and there is no deadline:
+    the arguments by which HITLOperator sets these are refused. A pack's users are user ids as
+    Airflow's auth manager gives them (with the FAB auth manager these are numbers, not user names):
+    Airflow lets nobody answer whose id is not among them.
+
     A gate alone proves nothing to those behind it: PromoteModelOperator and ``@task.governed``
     count the votes again for themselves, so marking the gate as success by hand lets nobody
     through.
@@ -47,6 +67,12 @@ class ApprovalGateOperator(HITLOperator):
         target: Environment to be approved for; one of the inventory entry's ``targets``. Templated.
         version: Manifest digest ``sha256:…`` to ask about; default: the candidate that
             TrainModelOperator registered in the same run. Templated.
+        retries: At least 3; fewer, also from ``default_args``, become 3. Airflow fails a parked
+            task with "state mismatch" if an answer overtakes the executor's report of the parking:
+            that is no decision, so the gate must be able to try again. A decision is never retried.
+        retry_delay: 5 seconds by default.
+        **kwargs: Those of every operator, and ``notifiers``, which are called each time that the
+            gate begins to wait. ``execution_timeout`` limits the gate's work, not the waiting.
 
     Returns:
         XCom ``{"model", "version", "target", "request", "decision", "expires_at"}``, for people;
@@ -55,45 +81,62 @@ class ApprovalGateOperator(HITLOperator):
     Raises:
         AirflowFailException: Evidence is missing, a High finding is open, or somebody rejected; a
             retry does not help.
-        AirflowException: The ledger cannot be reached; retried by the gate itself (``retries``, 3
-            by default).
+        AirflowException: The ledger cannot be reached; retried by the gate itself.
+        ConfigurationError: At construction: an argument that the gate does not take.
     """
 
     template_fields: Collection[str] = ("model", "target", "version")
 
     def __init__(
-        self, *, model: str, target: str = "production", version: str | None = None, **kwargs: Any
+        self,
+        *,
+        model: str,
+        target: str = "production",
+        version: str | None = None,
+        retries: int | None = LEAST_RETRIES,
+        retry_delay: timedelta = timedelta(seconds=5),
+        **kwargs: Any,
     ) -> None:
-        # Airflow fails a parked task with "state mismatch" if an answer overtakes the executor's
-        # report of the parking: that is no decision, so the gate tries again. A decision is never
-        # retried.
-        kwargs.setdefault("retries", 3)
-        kwargs.setdefault("retry_delay", timedelta(seconds=5))
+        _refuse_form_arguments(kwargs)
         # Airflow hands the DAG's own params to every operator; they are no fields of this form.
         kwargs.pop("params", None)
         super().__init__(
             subject=f"Approve {model}?",
+            body=None,
             options=[APPROVE, REJECT],
+            defaults=None,
+            multiple=False,
             params=_form_fields("", 0),
+            assigned_users=None,
+            # Without one HITLOperator takes execution_timeout for the people's deadline.
+            response_timeout=timedelta.max,
+            retries=_enough(retries),
+            retry_delay=retry_delay,
             **kwargs,
         )
+        self.response_timeout = None
         self.model = model
         self.target = target
         self.version = version
 
+    @classmethod
+    def partial(cls, **kwargs: Any) -> OperatorPartial:
+        """Begin a mapped gate, with the same refusals and retries as one that is not mapped.
+
+        Raises:
+            ConfigurationError: An argument that the gate does not take.
+        """
+        _refuse_form_arguments(kwargs)
+        begun = super().partial(**kwargs)
+        begun.kwargs["retries"] = _enough(begun.kwargs["retries"])
+        return begun
+
     def execute(self, context: Context) -> dict[str, Any]:
         """Ask, unless the same question was asked before; then go on from where its votes stand."""
-        from airflow_mlgov.service.request_approval import request_approval
         from airflow_mlgov.wiring import open_governance
 
         with governed_run():
-            gov = open_governance()
-            request = request_approval(gov, self._question(context))
-            self.log.info("Request %s asks for version %s.", request.digest, request.version)
-            ApprovalRuns(self, context, gov).tell_request(request)
-            for answer in _unread_answer(context):
-                self._take(gov, request, answer, context)
-            return self._count(gov, request, context)
+            return self._ask(open_governance(), context, _unread_answer(context))
 
     def execute_complete(self, context: Context, event: dict[str, Any], request: str = "") -> Any:
         """Take the answer that woke the task, count, and wait again while seats are open."""
@@ -104,12 +147,30 @@ class ApprovalGateOperator(HITLOperator):
         if "error" in event:
             raise AirflowException(f"Airflow could not hand over the answer: {event['error']}")
         with governed_run():
-            gov = open_governance()
+            gov, answer = open_governance(), _answer_of(event)
             standing = standing_of(gov, gov.ledger.view(), Digest.parse(request))
             if standing is None:
-                return self.execute(context)
-            self._take(gov, standing.request, _answer_of(event), context)
-            return self._count(gov, standing.request, context)
+                return self._ask(gov, context, answer)
+            self._take(gov, standing.request, answer, context)
+            return self._count(gov, standing.request, context, answer)
+
+    def _ask(self, gov: Governance, context: Context, unread: Answer | None) -> dict[str, Any]:
+        """Ask, with the answer that an earlier try left behind.
+
+        What somebody answered to an earlier request holds whatever becomes of this one, so it goes
+        on record first.
+        """
+        from airflow_mlgov.service.request_approval import request_approval
+
+        earlier = _request_answered(gov, unread, source_of(context)) if unread else None
+        if unread and earlier:
+            self._take(gov, earlier, unread, context)
+        request = request_approval(gov, self._question(context))
+        self.log.info("Request %s asks for version %s.", request.digest, request.version)
+        ApprovalRuns(self, context, gov).tell_request(request)
+        if unread and not earlier:
+            self._take(gov, request, unread, context)
+        return self._count(gov, request, context, unread)
 
     def _question(self, context: Context) -> Any:
         from airflow_mlgov.records.digest import Digest
@@ -125,12 +186,14 @@ class ApprovalGateOperator(HITLOperator):
 
         record_answer(gov, request, answer, source_of(context))
 
-    def _count(self, gov: Governance, request: ApprovalRequest, context: Context) -> dict[str, Any]:
+    def _count(
+        self, gov: Governance, request: ApprovalRequest, context: Context, read: Answer | None
+    ) -> dict[str, Any]:
         """Open the form before counting: a vote cast in between is then found, not stranded."""
         from airflow_mlgov.policy.tally import Decision
         from airflow_mlgov.service.vote import count_votes
 
-        self._open_form(gov, request, context)
+        self._open_form(gov, request, context, read)
         try:
             standing = count_votes(gov, request)
         finally:
@@ -142,10 +205,12 @@ class ApprovalGateOperator(HITLOperator):
                 "Seat %s: %d filled, %d open.", seat.seat.role, len(seat.votes), seat.open_count
             )
         if standing.decision is Decision.OPEN:
-            self._wait(request)
+            self._wait(request, context)
         return _result(standing)
 
-    def _open_form(self, gov: Governance, request: ApprovalRequest, context: Context) -> None:
+    def _open_form(
+        self, gov: Governance, request: ApprovalRequest, context: Context, read: Answer | None
+    ) -> None:
         from airflow_mlgov.dossiers.approval_form import body_of, subject_of
         from airflow_mlgov.service.approvals import standing_of
         from airflow_mlgov.service.describe import describe
@@ -155,7 +220,11 @@ class ApprovalGateOperator(HITLOperator):
             return
         form = describe(gov, standing)
         self.subject, self.body = subject_of(form), body_of(form)
-        self.params = _form_fields(str(request.digest), standing.pack.comment_min_length)
+        self.params = _form_fields(
+            str(request.digest),
+            standing.pack.comment_min_length,
+            read.answered_at.isoformat() if read else "",
+        )
         self.assigned_users = [HITLUser(id=user, name=user) for user in standing.pack.users]
         upsert_hitl_detail(
             ti_id=context["ti"].id,
@@ -168,14 +237,48 @@ class ApprovalGateOperator(HITLOperator):
             assigned_users=self.assigned_users,
         )
 
-    def _wait(self, request: ApprovalRequest) -> NoReturn:
+    def _wait(self, request: ApprovalRequest, context: Context) -> NoReturn:
+        for notifier in self.notifiers:
+            notifier(context)
         self.log.info("Waiting for the open seats, without a worker slot.")
         raise TaskAwaitingInput(
             method_name="execute_complete", kwargs={"request": str(request.digest)}
         )
 
 
-def _form_fields(request: str, comment_min_length: int) -> ParamsDict:
+def _refuse_form_arguments(kwargs: Mapping[str, Any]) -> None:
+    """Refuse what would be without effect: an approval by time-out, other people, another text."""
+    given = {name for name in _FORM_ARGUMENTS if name in kwargs}
+    if "params" in given and not _own_params(kwargs["params"]):
+        given.remove("params")
+    if given:
+        raise ConfigurationError(
+            f"Gate {kwargs.get('task_id', '')!r} takes no {', '.join(sorted(given))}.",
+            remedy="Who answers, what the form says and what an answer needs come from the model's "
+            "policy pack; nothing is decided by a time-out.",
+        )
+
+
+def _own_params(params: Any) -> bool:
+    """Whether params were given to the task itself, not only to its DAG."""
+    if not isinstance(params, ParamsDict):
+        return bool(params)
+    return bool(ParamsDict.filter_params_by_source(params, source="task"))
+
+
+def _enough(retries: int | None) -> int:
+    return max(int(retries or 0), LEAST_RETRIES)
+
+
+def _form_fields(request: str, comment_min_length: int, answer_read: str = "") -> ParamsDict:
+    about = Param(
+        request,
+        type="string",
+        title="Request digest",
+        description="What this form is about. Leave it as it is: a vote that names another digest "
+        "is refused.",
+    )
+    about.schema[ANSWER_READ] = answer_read
     return ParamsDict(
         {
             "comment": Param(
@@ -185,45 +288,62 @@ def _form_fields(request: str, comment_min_length: int) -> ParamsDict:
                 description=f"Why; at least {comment_min_length} characters.",
                 format="multiline",
             ),
-            "request": Param(
-                request,
-                type="string",
-                title="Request digest",
-                description="What this form is about. Leave it as it is: a vote that names "
-                "another digest is refused.",
-            ),
+            "request": about,
         }
     )
 
 
-def _unread_answer(context: Context) -> list[Answer]:
+def _unread_answer(context: Context) -> Answer | None:
     """Return the answer that an earlier try of this task left unread, if there is one."""
     from airflow.sdk.exceptions import AirflowRuntimeError
     from airflow.sdk.execution_time.hitl import get_hitl_detail_content_detail
 
     if context["ti"].try_number <= 1:
-        return []
+        return None
     try:
         left = get_hitl_detail_content_detail(ti_id=context["ti"].id)
     except AirflowRuntimeError:
-        return []  # no form was opened before
-    if not left.response_received or not left.chosen_options:
-        return []
-    return [_answer_of({**left.model_dump(), "chosen_options": list(left.chosen_options)})]
+        return None  # no form was opened before
+    if not left.response_received:
+        return None
+    return _answer_of({**left.model_dump(), "chosen_options": list(left.chosen_options or ())})
 
 
-def _answer_of(event: dict[str, Any]) -> Answer:
+def _request_answered(gov: Governance, answer: Answer, gate: Source) -> ApprovalRequest | None:
+    """Return the request of this gate that an answer names, if it is on record."""
+    from airflow_mlgov.service.approvals import standings
+
+    named = answer.request.strip()
+    for standing in standings(gov, gov.ledger.view()):
+        request = standing.request
+        asked_by = (request.dag_id, request.run_id, request.task_id, request.map_index)
+        if str(request.digest) == named and asked_by == (
+            gate.dag_id,
+            gate.run_id,
+            gate.task_id,
+            gate.map_index,
+        ):
+            return request
+    return None
+
+
+def _answer_of(event: Mapping[str, Any]) -> Answer:
+    """Return what Airflow recorded; what is no answer of this form has no choice."""
     from airflow_mlgov.service.vote import Answer
 
-    fields = event.get("params_input") or {}
+    sent = event.get("params_input")
+    fields: Mapping[str, Any] = sent if isinstance(sent, Mapping) else {}
+    request, comment = fields.get("request", ""), fields.get("comment", "")
+    chosen = list(event.get("chosen_options") or ())
+    is_ours = len(chosen) == 1 and isinstance(request, str) and isinstance(comment, str)
     user = event.get("responded_by_user")
     answered_at = event["responded_at"]
     if isinstance(answered_at, str):
         answered_at = datetime.fromisoformat(answered_at)
     return Answer(
-        choice=_CHOICES[event["chosen_options"][0]],
-        request=str(fields.get("request", "")),
-        comment=str(fields.get("comment", "")),
+        choice=_CHOICES.get(str(chosen[0])) if is_ours else None,
+        request=request if isinstance(request, str) else "",
+        comment=comment if isinstance(comment, str) else "",
         person=Person(str(user["id"]), str(user["name"])) if user else None,
         answered_at=answered_at,
     )

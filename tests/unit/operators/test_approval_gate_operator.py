@@ -1,0 +1,276 @@
+"""The gate on a real ledger; Airflow's form is one row in memory that behaves as Airflow's does."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from uuid import UUID
+
+import pytest
+from airflow.sdk import DAG
+from airflow.sdk.exceptions import (
+    AirflowFailException,
+    AirflowRuntimeError,
+    ErrorType,
+    TaskAwaitingInput,
+)
+from airflow.sdk.execution_time.comms import ErrorResponse
+
+from airflow_mlgov.dossiers.approval_form import ANSWER_READ
+from airflow_mlgov.errors import ConfigurationError
+from airflow_mlgov.operators import approval_gate
+from airflow_mlgov.operators.approval_gate import ApprovalGateOperator
+
+TESTS = Path(__file__).resolve().parents[2]
+TASK = UUID("01234567-89ab-4cde-8f01-23456789abcd")
+AT = datetime(2026, 6, 1, 13, 0, 0, 123456, tzinfo=UTC)
+
+
+def load(name: str, path: Path) -> Any:
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+service = load("gate_world", TESTS / "unit" / "service" / "conftest.py")
+world = service.world
+candidate = service.candidate
+
+
+def answered(request: Any, who: str | None = "victor", choice: str = "Approve", **changes: Any):
+    return {
+        "chosen_options": [choice],
+        "params_input": {"request": str(request.digest), "comment": "looked at the evidence"},
+        "responded_at": AT,
+        "responded_by_user": {"id": who, "name": who} if who else None,
+    } | changes
+
+
+class Gate:
+    """One gate task with its form."""
+
+    def __init__(self, world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.world = world
+        self.opened: list[dict[str, Any]] = []
+        self.left: dict[str, Any] | None = None
+        self.notified: list[Any] = []
+        monkeypatch.setattr("airflow_mlgov.wiring.open_governance", lambda: world.gov)
+        monkeypatch.setattr(
+            approval_gate, "upsert_hitl_detail", lambda **sent: self.opened.append(sent)
+        )
+        monkeypatch.setattr(
+            "airflow.sdk.execution_time.hitl.get_hitl_detail_content_detail", self._row
+        )
+        self.operator = ApprovalGateOperator(
+            task_id="gate", model="retail_pd", version=str(world.version)
+        )
+        self.operator.notifiers = [self.notified.append]  # type: ignore[list-item]
+
+    def _row(self, ti_id: UUID) -> Any:
+        if self.left is None:
+            raise AirflowRuntimeError(ErrorResponse(error=ErrorType.API_SERVER_ERROR))
+        row = self.left
+        return SimpleNamespace(response_received=True, model_dump=lambda: row, **row)
+
+    def context(self, try_number: int = 1) -> Any:
+        source = service.World.GATE
+        instance = SimpleNamespace(
+            id=TASK,
+            dag_id=source.dag_id,
+            run_id=source.run_id,
+            task_id=source.task_id,
+            map_index=-1,
+            try_number=try_number,
+        )
+        return {"ti": instance, "dag_run": SimpleNamespace(triggering_user_name="erin")}
+
+    def run(self, try_number: int = 1) -> Any:
+        return self.operator.execute.__wrapped__(self.operator, self.context(try_number))
+
+    def wake(self, request: Any, event: dict[str, Any]) -> Any:
+        return self.operator.execute_complete(self.context(), event, str(request.digest))
+
+    def read_mark(self) -> str:
+        mark: str = self.opened[-1]["params"]["request"]["schema"][ANSWER_READ]
+        return mark
+
+    def reasons(self) -> list[str]:
+        refused = self.world.kinds("approval.vote_refused")
+        return [reason for entry in refused for reason in entry.body["reasons"]]
+
+
+@pytest.fixture
+def gate(candidate: Any, monkeypatch: pytest.MonkeyPatch) -> Gate:
+    return Gate(candidate, monkeypatch)
+
+
+def test_the_form_says_which_answer_the_gate_has_taken(gate: Gate) -> None:
+    request = gate.world.ask()
+    with pytest.raises(TaskAwaitingInput):
+        gate.run()
+    assert gate.read_mark() == ""
+    with pytest.raises(TaskAwaitingInput):
+        gate.wake(request, answered(request))
+    assert datetime.fromisoformat(gate.read_mark()) == AT
+    assert len(gate.notified) == 2
+
+
+def test_a_retry_takes_what_was_left_unread_and_says_so(gate: Gate) -> None:
+    request = gate.world.ask()
+    gate.left = answered(request)
+    with pytest.raises(TaskAwaitingInput):
+        gate.run(try_number=2)
+    (vote,) = gate.world.kinds("approval.voted")
+    assert vote.person("voter").id == "victor"
+    assert datetime.fromisoformat(gate.read_mark()) == AT
+
+
+def test_a_retry_that_finds_nothing_says_that_it_took_nothing(gate: Gate) -> None:
+    gate.world.ask()
+    with pytest.raises(TaskAwaitingInput):
+        gate.run(try_number=2)
+    assert gate.read_mark() == ""
+
+
+def test_a_rejection_left_unread_is_on_record_though_the_gate_may_not_ask_again(gate: Gate) -> None:
+    request = gate.world.ask()
+    gate.left = answered(request, choice="Reject")
+    gate.world.open_finding("high")
+    with pytest.raises(AirflowFailException):
+        gate.run(try_number=2)
+    (vote,) = gate.world.kinds("approval.voted")
+    assert vote.body["choice"] == "reject"
+    assert vote.body["request_sha256"] == str(request.digest)
+
+
+def test_an_answer_to_an_earlier_version_counts_for_that_version_only(gate: Gate) -> None:
+    earlier = gate.world.ask()
+    gate.left = answered(earlier)
+    gate.world.train('{"points": [3]}')
+    gate.world.validate_model()
+    gate.operator.version = str(gate.world.version)
+    with pytest.raises(TaskAwaitingInput):
+        gate.run(try_number=2)
+    (vote,) = gate.world.kinds("approval.voted")
+    assert vote.body["request_sha256"] == str(earlier.digest)
+    asked = gate.opened[-1]["params"]["request"]["value"]
+    assert asked != str(earlier.digest)
+    assert datetime.fromisoformat(gate.read_mark()) == AT
+
+
+def test_an_answer_to_a_request_of_another_gate_is_refused(gate: Gate) -> None:
+    other = service.Source("retail_pd", "run-1", "other_gate", -1, 1)
+    elsewhere = gate.world.ask(version=gate.world.version, source=other)
+    gate.left = answered(elsewhere)
+    with pytest.raises(TaskAwaitingInput):
+        gate.run(try_number=2)
+    assert not gate.world.kinds("approval.voted")
+    assert "another request" in gate.reasons()[0]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"chosen_options": ["Ship it"]},
+        {"chosen_options": []},
+        {"chosen_options": None},
+        {"chosen_options": [["Approve"]]},
+        {"chosen_options": ["Approve", "Reject"]},
+        {"params_input": None},
+        {"params_input": ["comment"]},
+        {"params_input": {}},
+        {"params_input": {"request": 7, "comment": "looked at the evidence"}},
+        {"params_input": {"request": {"value": "x"}, "comment": "looked at the evidence"}},
+        {"comment": 17},
+        {"comment": None},
+        {"comment": ["looked at the evidence"]},
+        {"responded_by_user": None},
+    ],
+)
+def test_a_strange_answer_is_refused_and_the_gate_waits_on(gate: Gate, changes: Any) -> None:
+    request = gate.world.ask()
+    event = answered(request)
+    if "comment" in changes:
+        event["params_input"] |= changes
+    else:
+        event |= changes
+    with pytest.raises(TaskAwaitingInput):
+        gate.wake(request, event)
+    assert not gate.world.kinds("approval.voted")
+    assert len(gate.reasons()) == 1
+
+
+@pytest.mark.parametrize("comment", ["looked at it \ud800 all", "long " * 400_000, "\x00" * 20])
+def test_a_strange_comment_does_not_stop_the_gate(gate: Gate, comment: str) -> None:
+    request = gate.world.ask()
+    fields = {"request": str(request.digest), "comment": comment}
+    with pytest.raises(TaskAwaitingInput):
+        gate.wake(request, answered(request, params_input=fields))
+    assert len(gate.world.kinds("approval.voted", "approval.vote_refused")) >= 1
+
+
+REFUSED = {
+    "defaults": ["Approve"],
+    "response_timeout": timedelta(hours=1),
+    "multiple": True,
+    "assigned_users": [{"id": "mallory", "name": "mallory"}],
+    "options": ["Approve"],
+    "params": {"budget": 1},
+    "subject": "Say yes",
+    "body": "All is well.",
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_would_be_without_effect_is_refused(name: str) -> None:
+    given: dict[str, Any] = {"task_id": "gate", name: REFUSED[name]}
+    with pytest.raises(ConfigurationError, match=f"'gate' takes no {name}"):
+        ApprovalGateOperator(model="m", **given)
+    with pytest.raises(ConfigurationError, match=f"'gate' takes no {name}"):
+        ApprovalGateOperator.partial(**given)
+
+
+def test_params_and_defaults_of_the_dag_stay_outside() -> None:
+    defaults = {
+        "defaults": ["Approve"],
+        "response_timeout": timedelta(hours=1),
+        "execution_timeout": timedelta(minutes=2),
+        "multiple": True,
+    }
+    with DAG("d", params={"color": "red"}, default_args=defaults):
+        gate = ApprovalGateOperator(task_id="gate", model="m")
+        mapped = ApprovalGateOperator.partial(task_id="mapped").expand(model=["a", "b"])
+    assert set(gate.params) == {"comment", "request"}
+    assert (gate.defaults, gate.multiple, gate.response_timeout) == (None, False, None)
+    assert gate.execution_timeout == mapped.execution_timeout == timedelta(minutes=2)
+
+
+@pytest.mark.parametrize(
+    ("default_args", "given", "retries"),
+    [
+        ({}, {}, 3),
+        ({"retries": 0}, {}, 3),
+        ({"retries": None}, {}, 3),
+        ({}, {"retries": 1}, 3),
+        ({"retries": 7}, {}, 7),
+        ({"retries": 0}, {"retries": 5}, 5),
+    ],
+)
+def test_a_gate_can_always_try_again(
+    default_args: dict[str, Any], given: dict[str, Any], retries: int
+) -> None:
+    with DAG("d", default_args=default_args):
+        gate = ApprovalGateOperator(task_id="gate", model="m", **given)
+        mapped = ApprovalGateOperator.partial(task_id="mapped", **given).expand(model=["a", "b"])
+    assert gate.retries == mapped.retries == retries
+    assert gate.retry_delay == mapped.retry_delay == timedelta(seconds=5)
+    unmapped = mapped.unmap({"model": "a"})
+    assert (unmapped.model, unmapped.retries) == ("a", retries)
