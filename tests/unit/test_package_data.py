@@ -1,0 +1,33 @@
+"""Files that are no code are part of the package, and every one that code reads is found there."""
+
+from __future__ import annotations
+
+import json
+from importlib.resources import files
+
+import pytest
+
+from airflow_mlgov.cli.skeleton import _WRITTEN
+from airflow_mlgov.policy.documents import INVENTORY_SCHEMA, PACK_SCHEMA
+
+SCHEMAS = (INVENTORY_SCHEMA, PACK_SCHEMA, "gx-suite-1")
+
+
+@pytest.mark.parametrize("name", SCHEMAS)
+def test_a_schema_is_found(name):
+    file = files("airflow_mlgov.policy") / "schemas" / f"{name}.schema.json"
+    assert json.loads(file.read_text("utf-8"))["$schema"].startswith("https://json-schema.org/")
+
+
+def test_there_is_no_schema_beside_these():
+    found = {file.name for file in (files("airflow_mlgov.policy") / "schemas").iterdir()}
+    assert found == {f"{name}.schema.json" for name in SCHEMAS}
+
+
+@pytest.mark.parametrize("name", [skeleton for _, _, skeleton in _WRITTEN])
+def test_a_skeleton_is_found(name):
+    assert (files("airflow_mlgov.cli") / "skeletons" / name).read_text("utf-8").strip()
+
+
+def test_type_checkers_are_told_that_the_package_is_typed():
+    assert (files("airflow_mlgov") / "py.typed").is_file()
