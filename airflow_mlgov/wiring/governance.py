@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from airflow_mlgov.errors import ConfigurationError
@@ -15,6 +16,8 @@ from airflow_mlgov.signers.file import open_signers
 from airflow_mlgov.wiring.settings import setting
 
 _SQLITE = "sqlite:///"
+# Only what is surely a scheme is repeated: a URL that was mistyped may start with its password.
+_SCHEME = re.compile(r"([a-z][a-z0-9+.-]{0,30})://")
 
 
 def open_governance() -> Governance:
@@ -55,9 +58,12 @@ def open_ledger_store(url: str) -> LedgerStore:
         from airflow_mlgov.stores.sqlite import SqliteStore
 
         return SqliteStore.from_url(url)
+    scheme = _SCHEME.match(url)
     raise ConfigurationError(
-        f"[mlgov] ledger_url has the scheme {url.split(':', 1)[0]!r}, which this version cannot "
-        "keep a ledger in.",
+        f"[mlgov] ledger_url has the scheme {scheme[1]!r}, which this version cannot keep a ledger "
+        "in."
+        if scheme
+        else "[mlgov] ledger_url is no URL.",
         remedy="Use sqlite:////absolute/path/ledger.db.",
     )
 
