@@ -4,6 +4,30 @@ from __future__ import annotations
 
 from typing import Any
 
+_OPTIONS = (
+    (
+        "ledger_url",
+        "The ledger's store, as sqlite:////absolute/path/ledger.db.",
+        "sqlite:////var/lib/mlgov/ledger.db",
+    ),
+    (
+        "evidence_url",
+        "Folder or bucket for evidence documents, as an object storage path.",
+        "file:///var/lib/mlgov/evidence",
+    ),
+    (
+        "inventory_path",
+        "Folder of inventory files, one YAML file a model.",
+        "/opt/airflow/governance/inventory",
+    ),
+    ("policy_path", "Folder of policy packs.", "/opt/airflow/governance/policy"),
+    (
+        "keys_dir",
+        "Folder of the keys that sign entries and checkpoints.",
+        "/var/lib/mlgov/keys",
+    ),
+)
+
 
 def get_provider_info() -> dict[str, Any]:
     """Return the provider's description in Airflow's provider_info schema."""
@@ -32,45 +56,20 @@ def get_provider_info() -> dict[str, Any]:
             "mlgov": {
                 "description": "Model governance: where the rules stand and where the records go.",
                 "options": {
-                    "ledger_url": {
-                        "description": "The ledger's store, as sqlite:////absolute/path/ledger.db.",
-                        "type": "string",
-                        "version_added": "0.1.0",
-                        "sensitive": True,
-                        "example": "sqlite:////var/lib/mlgov/ledger.db",
-                        "default": None,
-                    },
-                    "evidence_url": {
-                        "description": (
-                            "Folder or bucket for evidence documents, as an object storage path."
-                        ),
-                        "type": "string",
-                        "version_added": "0.1.0",
-                        "example": "file:///var/lib/mlgov/evidence",
-                        "default": None,
-                    },
-                    "inventory_path": {
-                        "description": "Folder of inventory files, one YAML file a model.",
-                        "type": "string",
-                        "version_added": "0.1.0",
-                        "example": "/opt/airflow/governance/inventory",
-                        "default": None,
-                    },
-                    "policy_path": {
-                        "description": "Folder of policy packs.",
-                        "type": "string",
-                        "version_added": "0.1.0",
-                        "example": "/opt/airflow/governance/policy",
-                        "default": None,
-                    },
-                    "keys_dir": {
-                        "description": "Folder of the keys that sign entries and checkpoints.",
-                        "type": "string",
-                        "version_added": "0.1.0",
-                        "example": "/var/lib/mlgov/keys",
-                        "default": None,
-                    },
+                    name: _option(description, example, sensitive=name == "ledger_url")
+                    for name, description, example in _OPTIONS
                 },
             }
         },
     }
+
+
+def _option(description: str, example: str, *, sensitive: bool) -> dict[str, Any]:
+    said = {
+        "description": description,
+        "type": "string",
+        "version_added": "0.1.0",
+        "example": example,
+        "default": None,
+    }
+    return said | ({"sensitive": True} if sensitive else {})

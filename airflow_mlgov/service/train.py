@@ -186,18 +186,8 @@ def _run(
     log: Callable[[str], None],
 ) -> _Trained:
     code_sha256 = hash_script(order.script)
-    job = TrainingJob(
-        script=order.script,
-        inputs={item.name: str(item.path) for item in inputs},
-        parameters=order.parameters,
-        seed=order.seed,
-        output_dir=folder,
-        timeout_s=order.timeout_s,
-        memory_mb=order.memory_mb,
-        env={},
-    )
     started_at = gov.clock.now()
-    platform.run(job, log)
+    platform.run(_job(order, inputs, folder), log)
     finished_at = gov.clock.now()
     for item in inputs:
         refuse_changed(item)
@@ -208,28 +198,48 @@ def _run(
     outputs = read_outputs(folder)
     manifest = hash_directory(outputs.model_dir, log)
     record = {
-        "type": DOCUMENT_TYPE,
-        "v": 1,
-        "model": order.model,
-        "version": str(manifest.digest),
-        "variant": order.variant,
+        **_asked(order, inputs),
         "platform": platform.name,
-        "script": order.script.name,
         "code_sha256": str(code_sha256),
         **describe_code(order.script),
         "environment": describe_environment(),
-        "seed": order.seed,
-        "parameters": dict(order.parameters),
-        "inputs": [{**_named(item), "size": item.size_bytes} for item in inputs],
+        "version": str(manifest.digest),
         "metrics": outputs.metrics,
         "signature": outputs.signature,
         "manifest": manifest.as_json(),
-        "source": _task(order.source),
         "started_at": to_text(started_at),
         "finished_at": to_text(finished_at),
         "duration_s": round((finished_at - started_at).total_seconds(), 3),
     }
     return _Trained(outputs, manifest, record)
+
+
+def _job(order: TrainingOrder, inputs: tuple[TrainingInput, ...], folder: Path) -> TrainingJob:
+    return TrainingJob(
+        script=order.script,
+        inputs={item.name: str(item.path) for item in inputs},
+        parameters=order.parameters,
+        seed=order.seed,
+        output_dir=folder,
+        timeout_s=order.timeout_s,
+        memory_mb=order.memory_mb,
+        env={},
+    )
+
+
+def _asked(order: TrainingOrder, inputs: tuple[TrainingInput, ...]) -> dict[str, Any]:
+    """Return the part of the training record that stands before anything ran."""
+    return {
+        "type": DOCUMENT_TYPE,
+        "v": 1,
+        "model": order.model,
+        "variant": order.variant,
+        "script": order.script.name,
+        "seed": order.seed,
+        "parameters": dict(order.parameters),
+        "inputs": [{**_named(item), "size": item.size_bytes} for item in inputs],
+        "source": _task(order.source),
+    }
 
 
 def _named(item: TrainingInput) -> dict[str, Any]:

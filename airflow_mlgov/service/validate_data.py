@@ -243,9 +243,7 @@ def validate_data(
     gov.model(validation.model)
     checked = data.check(validation.suite)
     outcomes = tuple(_outcomes(validation.suite, checked))
-    for outcome in outcomes:
-        level = logging.INFO if outcome.success else logging.ERROR
-        _log.log(level, "%s  %s", "PASS" if outcome.success else "FAIL", outcome.in_words)
+    _tell(outcomes)
     document: dict[str, Any] = {
         "v": 1,
         "type": DOCUMENT_TYPE,
@@ -272,6 +270,12 @@ def validate_data(
         outcomes=outcomes,
         evidence=evidence,
     )
+
+
+def _tell(outcomes: tuple[ExpectationOutcome, ...]) -> None:
+    for outcome in outcomes:
+        level = logging.INFO if outcome.success else logging.ERROR
+        _log.log(level, "%s  %s", "PASS" if outcome.success else "FAIL", outcome.in_words)
 
 
 def _outcomes(suite: Suite, checked: Checked) -> Iterator[ExpectationOutcome]:
