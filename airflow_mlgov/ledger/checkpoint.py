@@ -157,15 +157,6 @@ def open_checkpoint(note: bytes, keys: Iterable[Vkey], *, origin: str) -> Checkp
     return checkpoint
 
 
-def origin_of(note: bytes) -> str:
-    """Return which log a note claims to be of, before anything was checked.
-
-    Raises:
-        LedgerIntegrityError: The bytes are not a note.
-    """
-    return _text_of(note).partition("\n")[0]
-
-
 def _text_of(note: bytes) -> str:
     if len(note) > MAX_NOTE_BYTES:
         raise LedgerIntegrityError(

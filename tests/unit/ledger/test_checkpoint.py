@@ -14,7 +14,6 @@ from airflow_mlgov.ledger.checkpoint import (
     MAX_SIZE,
     Vkey,
     open_checkpoint,
-    origin_of,
     sign_checkpoint,
 )
 from airflow_mlgov.ledger.merkle import MerkleTree, leaf_hash
@@ -25,7 +24,7 @@ def test_the_golden_checkpoint_is_over_the_golden_entries(golden: Any) -> None:
     tree = MerkleTree(leaf_hash(leaf) for leaf in golden.leaves)
     assert (checkpoint.size, checkpoint.root_hash) == (3, tree.root().hex())
     assert checkpoint.note.encode() == golden.note == golden.sign(golden.leaves)
-    assert origin_of(golden.note) == golden.origin
+    assert checkpoint.origin == golden.origin
 
 
 def lines_of(golden: Any) -> tuple[str, str, str, str]:
