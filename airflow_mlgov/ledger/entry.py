@@ -14,6 +14,7 @@ from airflow_mlgov.records.canonical import canonical_bytes, parse_canonical
 from airflow_mlgov.records.clock import from_text, to_text
 from airflow_mlgov.records.digest import Digest
 from airflow_mlgov.records.kinds import KINDS
+from airflow_mlgov.records.shapes import MOMENT, misfit
 from airflow_mlgov.records.source import Source
 
 VERSION = 1
@@ -146,7 +147,8 @@ def _check(value: Any) -> None:
             f"Entry version {value['v']!r} is not known; this code reads {VERSION}."
         )
     _check_identifiers(value)
-    _check_time(value["at"])
+    if not MOMENT.fits(value["at"]):
+        raise LedgerIntegrityError(f"{value['at']!r} is not {MOMENT.name}.")
     _check_body(value["kind"], value["body"])
     for name in ("people", "texts"):
         _check_commitments(name, value[name])
@@ -167,6 +169,8 @@ def _check_identifiers(value: dict[str, Any]) -> None:
     version = value["version"]
     if version is not None and not (isinstance(version, str) and _KEY.fullmatch(version)):
         raise LedgerIntegrityError("An entry's version is not sha256:<64 hexadecimal characters>.")
+    if version is None and KINDS[value["kind"]].needs_version:
+        raise LedgerIntegrityError(f"A {value['kind']} entry names no version of a model.")
 
 
 def _check_identifier(name: str, value: Any) -> None:
@@ -177,15 +181,6 @@ def _check_identifier(name: str, value: Any) -> None:
         )
 
 
-def _check_time(value: Any) -> None:
-    try:
-        fits = isinstance(value, str) and to_text(from_text(value)) == value
-    except (ValueError, OverflowError) as error:
-        raise LedgerIntegrityError(f"{value!r} is not a time: {error}.") from error
-    if not fits:
-        raise LedgerIntegrityError(f"{value!r} is not a time in UTC with milliseconds.")
-
-
 def _check_body(kind: str, body: Any) -> None:
     if not isinstance(body, dict):
         raise LedgerIntegrityError("An entry's body is not an object.")
@@ -194,6 +189,8 @@ def _check_body(kind: str, body: Any) -> None:
     missing = KINDS[kind].required - body.keys()
     if missing:
         raise LedgerIntegrityError(f"A {kind} entry lacks {', '.join(sorted(missing))}.")
+    if problem := misfit(body):
+        raise LedgerIntegrityError(f"In a {kind} entry, {problem}")
 
 
 def _check_commitments(name: str, value: Any) -> None:

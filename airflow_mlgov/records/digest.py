@@ -22,7 +22,7 @@ class Digest:
     hex: str
 
     def __post_init__(self) -> None:
-        if not _HEX.fullmatch(self.hex):
+        if not isinstance(self.hex, str) or not _HEX.fullmatch(self.hex):
             raise ArtefactError(
                 f"{self.hex!r} is not a SHA-256 digest of 64 hexadecimal characters."
             )
@@ -45,6 +45,6 @@ class Digest:
         """Return the digest that ``sha256:<hex>`` or bare hex names.
 
         Raises:
-            ArtefactError: The text is neither; a retry does not help.
+            ArtefactError: It is neither, or no text at all; a retry does not help.
         """
-        return cls(text.removeprefix("sha256:"))
+        return cls(text.removeprefix("sha256:") if isinstance(text, str) else text)

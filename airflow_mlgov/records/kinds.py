@@ -6,6 +6,7 @@ nothing.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
@@ -35,18 +36,26 @@ class Kind:
         name: As it stands in entries, ``subject.verb``.
         signers: Roles whose key may sign it.
         retention: Which class of record it is.
-        required: Keys that its body must hold.
+        required: Keys that its body must hold; `airflow_mlgov.records.shapes` says what under them.
+        needs_version: Whether it is always about one version of a model.
     """
 
     name: str
     signers: frozenset[KeyRole]
     retention: Retention
     required: frozenset[str] = frozenset()
+    needs_version: bool = False
+
+
+_OF_A_VERSION = re.compile(
+    r"approval\..*|finding\..*|model\.(trained|registered|validated|promoted|scored)"
+)
 
 
 def _kind(name: str, signers: str, retention: Retention, required: str = "") -> Kind:
     roles = frozenset(KeyRole(role) for role in signers.split())
-    return Kind(name, roles, retention, frozenset(required.split()))
+    of_version = _OF_A_VERSION.fullmatch(name) is not None
+    return Kind(name, roles, retention, frozenset(required.split()), of_version)
 
 
 KINDS = MappingProxyType(

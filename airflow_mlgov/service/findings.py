@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -11,11 +12,12 @@ from airflow_mlgov.records.canonical import canonical_bytes
 from airflow_mlgov.records.clock import from_text
 from airflow_mlgov.records.digest import Digest
 from airflow_mlgov.records.governance import Finding, Severity
+from airflow_mlgov.records.people import Person
 
 if TYPE_CHECKING:
     from airflow_mlgov.service.ledger import LedgerView, SealedEntry
 
-ERASED = "(erased)"
+ERASED, UNREADABLE = "(erased)", "(unreadable)"
 
 _Key: TypeAlias = tuple[str, str, Digest]
 
@@ -72,8 +74,7 @@ def severity_rank(severity: Severity) -> int:
 
 def _is_meant(closing: SealedEntry, key: _Key) -> bool:
     finding, model, version = key
-    same = (closing.body["finding"], closing.model) == (finding, model)
-    return same and closing.version in {None, version}
+    return (closing.body["finding"], closing.model, closing.version) == (finding, model, version)
 
 
 def _version_of(entry: SealedEntry) -> Digest:
@@ -85,21 +86,28 @@ def _version_of(entry: SealedEntry) -> Digest:
 
 
 def _opened(entry: SealedEntry) -> Finding:
-    owner = entry.person("owner")
+    return Finding(
+        id=entry.body["finding"],
+        model=entry.model,
+        version=_version_of(entry),
+        severity=Severity(entry.body["severity"]),
+        test=entry.body["test"],
+        summary=_read(lambda: entry.text("summary")),
+        owner=_read(lambda: _name_of(entry.person("owner"))),
+        due_at=from_text(entry.body["due_at"]),
+    )
+
+
+def _read(disclosed: Callable[[], str | None]) -> str:
+    # A finding stays one whatever was done to what it discloses; it must not hide the others.
     try:
-        return Finding(
-            id=entry.body["finding"],
-            model=entry.model,
-            version=_version_of(entry),
-            severity=Severity(entry.body["severity"]),
-            test=entry.body["test"],
-            summary=entry.text("summary") or ERASED,
-            owner=owner.name if owner else ERASED,
-            due_at=from_text(entry.body["due_at"]),
-        )
-    except (KeyError, ValueError, TypeError) as error:
-        problem = f"Ledger entry {entry.index} is a malformed finding: {error!r}."
-        raise LedgerIntegrityError(problem) from error
+        return disclosed() or ERASED
+    except LedgerIntegrityError:
+        return UNREADABLE
+
+
+def _name_of(person: Person | None) -> str | None:
+    return None if person is None else person.name
 
 
 def _merged(earlier: Finding | None, again: Finding) -> Finding:

@@ -10,6 +10,7 @@ from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any
 
+from airflow_mlgov.records.digest import Digest
 from airflow_mlgov.records.kinds import KeyRole
 from airflow_mlgov.service.ledger import EntryDraft, Ledger, Receipt
 from airflow_mlgov.signers.file import open_signers
@@ -26,7 +27,7 @@ def ledger_in(folder: Path) -> Ledger:
 
 def draft(*identity: str) -> EntryDraft:
     body = {"request_sha256": "sha256:" + "0" * 64, "target": "production"}
-    return EntryDraft("model.scored", "retail_pd", None, body, identity)
+    return EntryDraft("model.scored", "retail_pd", Digest("a" * 64), body, identity)
 
 
 def _write(folder: Path, writer: int, start: Event, queue: Any) -> None:

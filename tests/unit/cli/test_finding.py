@@ -18,6 +18,8 @@ from airflow_mlgov.stores.sqlite import SqliteStore
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
 
+LATE, LOW, HIGH, OTHER, DONE = (f"F-0000000{number}" for number in range(1, 6))
+
 
 class Rules:
     """What the command needs of a Governance: a ledger, a clock, and which models there are."""
@@ -58,12 +60,12 @@ class Rules:
 def rules(tmp_path, monkeypatch):
     rules = Rules(tmp_path)
     monkeypatch.setattr(airflow_mlgov.wiring, "open_governance", lambda: rules)
-    rules.open("F-late", "medium", -1)
-    rules.open("F-low", "low", 5)
-    rules.open("F-high", "high", 30)
-    rules.open("F-other", "high", 20, "other")
-    rules.open("F-done", "high", 10)
-    rules.write("finding.closed", "F-done")
+    rules.open(LATE, "medium", -1)
+    rules.open(LOW, "low", 5)
+    rules.open(HIGH, "high", 30)
+    rules.open(OTHER, "high", 20, "other")
+    rules.open(DONE, "high", 10)
+    rules.write("finding.closed", DONE)
     return rules
 
 
@@ -82,9 +84,9 @@ def listed(capsys, *arguments: str) -> list[dict]:
 
 def test_worst_first_then_soonest_due(rules, capsys):
     rows = listed(capsys)
-    assert [row["finding"] for row in rows] == ["F-other", "F-high", "F-late", "F-low"]
+    assert [row["finding"] for row in rows] == [OTHER, HIGH, LATE, LOW]
     assert rows[2] == {
-        "finding": "F-late",
+        "finding": LATE,
         "model": "retail_pd",
         "version": str(Digest.of(b"v")),
         "severity": "medium",
@@ -92,25 +94,25 @@ def test_worst_first_then_soonest_due(rules, capsys):
         "due_at": "2026-05-31T00:00:00.000Z",
         "owner": "olivia",
         "test": "stability.psi",
-        "summary": "F-late [bold]was found",
+        "summary": f"{LATE} [bold]was found",
     }
 
 
 def test_one_model(rules, capsys):
-    assert [row["finding"] for row in listed(capsys, "--model", "other")] == ["F-other"]
+    assert [row["finding"] for row in listed(capsys, "--model", "other")] == [OTHER]
 
 
 def test_closed_ones_come_last_and_on_request(rules, capsys):
     rows = listed(capsys, "--all", "--model", "retail_pd")
-    assert [row["finding"] for row in rows][-1] == "F-done"
+    assert [row["finding"] for row in rows][-1] == DONE
     assert [row["state"] for row in rows] == ["open", "overdue", "open", "closed"]
 
 
 def test_table_for_people_escapes_markup(rules, capsys):
     run("--output", "plain")
-    assert "F-high" in capsys.readouterr().out
+    assert HIGH in capsys.readouterr().out
     run("--output", "table")
-    assert "F-done" not in capsys.readouterr().out
+    assert DONE not in capsys.readouterr().out
 
 
 def test_nothing_found(tmp_path, monkeypatch, capsys):

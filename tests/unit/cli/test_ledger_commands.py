@@ -47,7 +47,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
                 kind="model.scored",
                 model="retail_pd",
                 version=Digest("a" * 64),
-                body={"request_sha256": "x", "target": "production"},
+                body={"request_sha256": "sha256:" + "b" * 64, "target": "production"},
                 identity=(str(number),),
                 people={"who": Person(str(number), name)},
                 texts={"comment": "fine"},
@@ -166,7 +166,7 @@ def test_show_filters_and_gives_programs_everything(
     assert [int(row["index"]) for row in rows] == [1, 2]
     assert rows[0]["people"] == {"who": {"id": "0", "name": "Ada"}}
     assert rows[0]["texts"] == {"comment": "fine"}
-    assert rows[0]["body"] == {"request_sha256": "x", "target": "production"}
+    assert rows[0]["body"] == {"request_sha256": "sha256:" + "b" * 64, "target": "production"}
     assert rows[0]["version"] == "sha256:" + "a" * 64
     assert run("show", "--model", "nobody", "--output", "json") == 0
     assert json.loads(capsys.readouterr().out) == []

@@ -16,6 +16,7 @@ from airflow_mlgov.ledger.checkpoint import Vkey, sign_checkpoint
 from airflow_mlgov.ledger.entry import Entry, encode_leaf, entry_key
 from airflow_mlgov.ledger.merkle import MerkleTree, leaf_hash
 from airflow_mlgov.ledger.trust import TrustRoot
+from airflow_mlgov.records.digest import Digest
 from airflow_mlgov.records.people import Disclosure
 
 ASSETS = Path(__file__).parents[2] / "assets" / "ledger"
@@ -48,7 +49,7 @@ class Golden:
             key=entry_key(self.origin, kind, str(changes)),
             at=datetime(2026, 1, 2, tzinfo=UTC),
             model="retail_pd",
-            version=None,
+            version=Digest("02" * 32),
             body={"request_sha256": "sha256:" + "0" * 64, "target": "production"},
         )
         return encode_leaf(replace(entry, **changes), self.public(role), self.key(role).sign)

@@ -15,6 +15,7 @@ from airflow_mlgov.ledger.entry import MAX_LEAF_BYTES, Entry, decode_leaf, encod
 from airflow_mlgov.records.canonical import canonical_bytes
 from airflow_mlgov.records.digest import Digest
 from airflow_mlgov.records.kinds import KINDS
+from airflow_mlgov.records.shapes import SHAPES, shape_of
 from airflow_mlgov.records.source import Source
 
 DIGEST = "sha256:" + "0" * 64
@@ -30,6 +31,52 @@ GOOD = {
     "people": {"owner": "0" * 64},
     "texts": {},
     "source": {"dag_id": "d", "run_id": "r", "task_id": "t", "map_index": -1, "try_number": 1},
+}
+BODY: dict[str, Any] = {
+    "origin": "airflow-mlgov/test",
+    "key": DIGEST,
+    "kind": "model.scored",
+    "differs": ["body.rows"],
+    "policy_sha256": DIGEST,
+    "evidence_sha256": DIGEST,
+    "request_sha256": DIGEST,
+    "code_sha256": DIGEST,
+    "sha256": DIGEST,
+    "dataset": "development",
+    "rows": 0,
+    "columns": 25,
+    "vote_index": 3,
+    "passed": False,
+    "inputs": [{"name": "train", "uri": "file:///d.csv", "sha256": DIGEST, "more": None}],
+    "registry": "mlflow",
+    "name": "retail_pd",
+    "registered_name": "retail_pd",
+    "version": "3",
+    "registry_version": "3",
+    "variant": "candidate",
+    "uri": "file:///d.csv",
+    "namespace": "file",
+    "plan": "binary_classifier",
+    "pack": "retail_credit",
+    "results": {"pass": 1, "warn": 0, "fail": 0},
+    "finding": "F-00c0ffee",
+    "severity": "high",
+    "test": "discrimination.auc",
+    "segment": "",
+    "due_at": "2026-07-01T00:00:00.000Z",
+    "answered_at": "2999-12-31T23:59:59.999Z",
+    "request": {"v": 1},
+    "target": "production",
+    "evidence": [["model.trained", DIGEST]],
+    "choice": "reject",
+    "reasons": ["the form was old"],
+    "statement": {},
+    "reason": "rejected",
+    "use": {"dag_id": "d", "run_id": "r", "task_id": "t", "map_index": -1},
+    "alias": "champion",
+    "check": "digest",
+    "task": "gate",
+    "state": "success",
 }
 SOURCE: dict[str, Any] = GOOD["source"]  # type: ignore[assignment]
 
@@ -84,6 +131,8 @@ def test_what_is_read_is_written_the_same() -> None:
         {"at": "2026-01-02 03:04:05.678Z"},
         {"at": "2026-13-02T03:04:05.678Z"},
         {"at": "0000-01-02T03:04:05.678Z"},
+        {"at": "1999-12-31T23:59:59.999Z"},
+        {"at": "3000-01-01T00:00:00.000Z"},
         {"at": 1},
         {"at": ""},
         {"at": "0001-01-01T00:00:00.000+23:59"},
@@ -144,12 +193,102 @@ def test_a_payload_that_is_no_object_is_refused(value: bytes) -> None:
 
 @pytest.mark.parametrize("kind", sorted(name for name, kind in KINDS.items() if kind.required))
 def test_each_kind_needs_its_fields(kind: str) -> None:
-    complete = dict.fromkeys(KINDS[kind].required, "x")
+    complete = {name: BODY[name] for name in KINDS[kind].required}
     Entry.decode(canonical_bytes({**GOOD, "kind": kind, "body": complete}))
     for name in complete:
         body = {key: value for key, value in complete.items() if key != name}
         with pytest.raises(LedgerIntegrityError, match=name):
             Entry.decode(canonical_bytes({**GOOD, "kind": kind, "body": body}))
+
+
+def poisoned(key: str, value: Any, kind: str = "policy.changed") -> Any:
+    body = {"policy_sha256": DIGEST, key: value}
+    return canonical_bytes({**GOOD, "kind": kind, "body": body, "version": None})
+
+
+@pytest.mark.parametrize("key", sorted(BODY))
+def test_one_key_has_one_shape_in_every_kind(key: str) -> None:
+    entry = Entry.decode(poisoned(key, BODY[key]))
+    assert entry.body[key] == BODY[key]
+    for value in (None, -1, [1], [{}]):  # fit nothing that has a shape
+        with pytest.raises(LedgerIntegrityError, match=rf"body\.{key} is not "):
+            Entry.decode(poisoned(key, value))
+        changed = replace(entry, body={**entry.body, key: value})
+        with pytest.raises(LedgerIntegrityError, match=rf"body\.{key} is not "):
+            changed.encode()
+
+
+def test_every_key_that_a_kind_needs_has_a_shape() -> None:
+    needed = {name for kind in KINDS.values() for name in kind.required}
+    assert {name for name in needed if shape_of(name) is None} == set()
+    assert needed <= BODY.keys()
+    assert SHAPES.keys() <= BODY.keys()
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("sha256", "0" * 64),
+        ("evidence_sha256", DIGEST.upper()),
+        ("policy_sha256", DIGEST + "\n"),
+        ("new_sha256", "sha256:"),
+        ("choice", "Approve"),
+        ("choice", "approve, reject"),
+        ("choice", ["approve"]),
+        ("severity", "dire"),
+        ("finding", "F-0000000"),
+        ("finding", "F-0000000G"),
+        ("finding", "F-00000000 "),
+        ("due_at", "2026-07-01"),
+        ("due_at", "2026-02-30T00:00:00.000Z"),
+        ("due_at", "1999-12-31T23:59:59.999Z"),
+        ("due_at", "3000-01-01T00:00:00.000Z"),
+        ("due_at", "2026-07-01T00:00:00.000+00:00"),
+        ("answered_at", "2026-W01-1T00:00:00.000Z"),
+        ("passed", 1),
+        ("rows", True),
+        ("columns", -1),
+        ("inputs", {}),
+        ("inputs", [{"name": "train", "uri": "file:///d.csv"}]),
+        ("inputs", [{"name": "train", "uri": "file:///d.csv", "sha256": "x"}]),
+        ("inputs", [{"name": ["train"], "uri": "file:///d.csv", "sha256": DIGEST}]),
+        ("use", {"dag_id": "d", "run_id": "r", "task_id": "t"}),
+        ("use", {"dag_id": "d", "run_id": "r", "task_id": "t", "map_index": True}),
+        ("use", {"dag_id": ["d"], "run_id": "r", "task_id": "t", "map_index": 0}),
+        ("reasons", "old"),
+        ("reasons", ["old", None]),
+        ("request", [["v", 1]]),
+        ("evidence", [["model.trained"]]),
+        ("evidence", [["model.trained", "x"]]),
+        ("evidence", [DIGEST]),
+        ("results", {"pass": 1, "warn": 0}),
+        ("results", {"pass": 1, "warn": 0, "fail": "0"}),
+    ],
+)
+def test_a_body_of_another_shape_is_refused(key: str, value: Any) -> None:
+    with pytest.raises(LedgerIntegrityError, match=rf"In a policy\.changed entry, body\.{key} is"):
+        Entry.decode(poisoned(key, value))
+
+
+OF_A_VERSION = {
+    *("approval.requested", "approval.voted", "approval.vote_refused", "approval.granted"),
+    *("approval.denied", "approval.consumed", "finding.opened", "finding.closed"),
+    *("model.trained", "model.registered", "model.validated", "model.promoted", "model.scored"),
+}
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS))
+def test_what_is_about_a_version_names_it(kind: str) -> None:
+    body = {name: BODY[name] for name in KINDS[kind].required}
+    value = canonical_bytes({**GOOD, "kind": kind, "body": body, "version": None})
+    if kind not in OF_A_VERSION:
+        assert Entry.decode(value).version is None
+        return
+    with pytest.raises(LedgerIntegrityError, match=f"{kind} entry names no version"):
+        Entry.decode(value)
+    entry = Entry.decode(canonical_bytes({**GOOD, "kind": kind, "body": body}))
+    with pytest.raises(LedgerIntegrityError, match=f"{kind} entry names no version"):
+        replace(entry, version=None).encode()
 
 
 @pytest.mark.parametrize(

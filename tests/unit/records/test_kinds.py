@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
 
 import pytest
 
@@ -27,6 +28,14 @@ def test_what_a_task_may_never_sign() -> None:
 def test_what_is_no_digest(text: str) -> None:
     with pytest.raises(ArtefactError):
         Digest.parse(text)
+
+
+@pytest.mark.parametrize("value", [None, 5, True, ["0" * 64], {"hex": "0" * 64}, b"0" * 64])
+def test_what_is_no_text_is_no_digest(value: Any) -> None:
+    with pytest.raises(ArtefactError, match="not a SHA-256 digest"):
+        Digest.parse(value)
+    with pytest.raises(ArtefactError, match="not a SHA-256 digest"):
+        Digest(value)
 
 
 def test_times_are_written_in_utc_with_milliseconds() -> None:

@@ -1,0 +1,137 @@
+"""What stands under which key of a ledger entry's body: one shape a key, in every kind.
+
+Whoever holds the writer key could otherwise put a number where a digest belongs, and break
+everybody who reads it. A key that is not listed may hold anything that can be signed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+from airflow_mlgov.records.clock import from_text, to_text
+from airflow_mlgov.records.governance import Choice, Severity
+
+_MILLENNIUM = re.compile(r"2[0-9]{3}-.*Z")
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What a value must be.
+
+    Attributes:
+        name: In words, to be put after "is not".
+        fits: Whether a value is that; never raises, whatever the value.
+    """
+
+    name: str
+    fits: Callable[[Any], bool]
+
+
+def shape_of(key: str) -> Shape | None:
+    """Return the shape of what stands under a key of a body; None if anything may."""
+    return DIGEST if key.endswith("_sha256") else SHAPES.get(key)
+
+
+def misfit(body: Mapping[str, Any]) -> str:
+    """Return what has the wrong shape in a body, as a sentence; empty if nothing has."""
+    for key, value in body.items():
+        shape = shape_of(key)
+        if shape is not None and not shape.fits(value):
+            return f"body.{key} is not {shape.name}."
+    return ""
+
+
+def _pattern(name: str, pattern: str) -> Shape:
+    compiled = re.compile(pattern)
+    return Shape(name, lambda value: isinstance(value, str) and bool(compiled.fullmatch(value)))
+
+
+def _one_of(*choices: str) -> Shape:
+    return Shape(
+        f"one of {', '.join(choices)}", lambda value: isinstance(value, str) and value in choices
+    )
+
+
+def _integer(name: str, at_least: int | None = None) -> Shape:
+    def fits(value: Any) -> bool:
+        whole = isinstance(value, int) and not isinstance(value, bool)
+        return whole and (at_least is None or value >= at_least)
+
+    return Shape(name, fits)
+
+
+def _list_of(item: Shape, items: str) -> Shape:
+    # A writer may hold a tuple: it is signed as a list, and read as one.
+    return Shape(
+        f"a list of {items}",
+        lambda value: isinstance(value, (list, tuple)) and all(map(item.fits, value)),
+    )
+
+
+def _object(**fields: Shape) -> Shape:
+    def fits(value: Any) -> bool:
+        return (
+            isinstance(value, dict)
+            and fields.keys() <= value.keys()
+            and all(shape.fits(value[name]) for name, shape in fields.items())
+        )
+
+    named = ", ".join(f"{name} ({shape.name})" for name, shape in fields.items())
+    return Shape(f"an object with {named}" if named else "an object", fits)
+
+
+def _is_moment(value: Any) -> bool:
+    # Four-digit years that both ends of every time zone can hold.
+    if not isinstance(value, str) or not _MILLENNIUM.fullmatch(value):
+        return False
+    try:
+        return to_text(from_text(value)) == value
+    except ValueError:
+        return False
+
+
+def _is_pair(value: Any) -> bool:
+    return (
+        isinstance(value, (list, tuple))
+        and len(value) == 2
+        and TEXT.fits(value[0])
+        and DIGEST.fits(value[1])
+    )
+
+
+TEXT = Shape("a text", lambda value: isinstance(value, str))
+DIGEST = _pattern("sha256:<64 hexadecimal characters>", "sha256:[0-9a-f]{64}")
+MOMENT = Shape("a time in UTC with milliseconds, of the years 2000 to 2999", _is_moment)
+OBJECT = _object()
+_COUNT = _integer("a whole number, 0 or more", 0)
+_TEXTS = _list_of(TEXT, "texts")
+_PLAIN_TEXTS = (
+    "target alias registry registry_version registered_name name version variant task state check "
+    "reason dataset test segment uri namespace plan pack kind origin"
+)
+
+SHAPES: Mapping[str, Shape] = MappingProxyType(
+    {
+        **dict.fromkeys(_PLAIN_TEXTS.split(), TEXT),
+        **dict.fromkeys(("sha256", "key"), DIGEST),
+        **dict.fromkeys(("due_at", "answered_at"), MOMENT),
+        **dict.fromkeys(("rows", "columns", "vote_index"), _COUNT),
+        **dict.fromkeys(("reasons", "differs"), _TEXTS),
+        **dict.fromkeys(("request", "statement"), OBJECT),
+        "choice": _one_of(*Choice),
+        "severity": _one_of(*Severity),
+        "finding": _pattern("F- and 8 hexadecimal characters", "F-[0-9a-f]{8}"),
+        "passed": Shape("true or false", lambda value: isinstance(value, bool)),
+        "use": _object(dag_id=TEXT, run_id=TEXT, task_id=TEXT, map_index=_integer("an integer")),
+        "inputs": _list_of(
+            _object(name=TEXT, uri=TEXT, sha256=DIGEST), "objects with name, uri and sha256"
+        ),
+        "evidence": _list_of(Shape("a pair", _is_pair), "pairs of a kind and a digest"),
+        "results": _object(**dict.fromkeys(("pass", "warn", "fail"), _COUNT)),
+    }
+)
+"""Shapes by key; a key that ends in ``_sha256`` holds a digest without standing here."""
