@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from sys import intern
 from typing import Any, TypeAlias
 
 from airflow_mlgov.errors import LedgerIntegrityError, UnknownKeyError
@@ -76,13 +77,14 @@ class SealedEntry:
         """Return a person that the entry names; None if it names none here or they were erased.
 
         Raises:
-            LedgerIntegrityError: What is disclosed is not what was committed to; a retry does not
-                help.
+            LedgerIntegrityError: What is disclosed is not what was committed to, or is no person; a
+                retry does not help.
         """
         value = self._opened(f"people.{field}", self.people.get(field))
         if value is None:
             return None
-        if not isinstance(value, dict) or value.keys() != {"id", "name"}:
+        is_person = isinstance(value, dict) and value.keys() == {"id", "name"}
+        if not is_person or not all(isinstance(part, str) for part in value.values()):
             raise LedgerIntegrityError(f"Entry {self.index}: {field} is not a person.")
         return Person(**value)
 
@@ -97,6 +99,15 @@ class SealedEntry:
         if value is not None and not isinstance(value, str):
             raise LedgerIntegrityError(f"Entry {self.index}: {field} is not a text.")
         return value
+
+    def is_closed(self, field: str) -> bool:
+        """Return whether the entry names a person or text here that nothing opens any more.
+
+        Where `person` or `text` returns None: True if it was erased, False if it never was there.
+        """
+        groups = (("people", self.people), ("texts", self.texts))
+        committed = {f"{group}.{field}" for group, fields in groups if field in fields}
+        return not committed <= self.disclose(self.key).keys()
 
     def _opened(self, field: str, commitment: str | None) -> Any:
         if commitment is None:
@@ -153,11 +164,15 @@ class LedgerView:
     Building it re-hashes every leaf and compares the root with the checkpoint's. An entry is
     decoded, and its signature checked, when `select` first returns it.
 
+    What an earlier view found out is taken over if, byte for byte, this one begins with the very
+    leaves of that one: the same bytes have the same hash, and mean and prove the same.
+
     Args:
         leaves: Exact leaf bytes of indices 0..size-1, in order.
         checkpoint: From `open_checkpoint`, so that its signature was checked.
         trust: Whose keys count.
         disclose: Reads what opens an entry's commitments.
+        earlier: A view of the same log that this process has, with the same `disclose`.
 
     Raises:
         LedgerIntegrityError: The leaves are not those that the checkpoint is over; a retry does not
@@ -165,15 +180,23 @@ class LedgerView:
     """
 
     def __init__(
-        self, leaves: Iterable[bytes], checkpoint: Checkpoint, trust: TrustRoot, disclose: Disclose
+        self,
+        leaves: Iterable[bytes],
+        checkpoint: Checkpoint,
+        trust: TrustRoot,
+        disclose: Disclose,
+        *,
+        earlier: LedgerView | None = None,
     ) -> None:
         self.checkpoint = checkpoint
         self._leaves = list(leaves)
         self._trust = trust
         self._disclose = disclose
+        self._peaks: tuple[bytes, ...] = ()
         self._read: dict[int, SealedEntry | Violation] = {}
-        self._claims: list[tuple[str, str, str]] | None = None
-        check_root(self._leaves, checkpoint)
+        self._claims: list[tuple[str, str, str]] = []
+        known = 0 if earlier is None else self._take_over(earlier)
+        self._peaks = _checked_peaks(self._peaks, known, self._leaves[known:], checkpoint)
 
     def select(
         self, *kinds: str, model: str | None = None, version: Digest | None = None
@@ -185,8 +208,9 @@ class LedgerView:
             model: Only of this inventory id.
             version: Only of this manifest digest.
         """
-        if self._claims is None:
-            self._claims = [_claims_of(leaf) for leaf in self._leaves]
+        if len(self._claims) < len(self._leaves):
+            unread = self._leaves[len(self._claims) :]
+            self._claims = [*self._claims, *map(_claims_of, unread)]
         wanted = "" if version is None else str(version)
         found = []
         for index, (kind, of_model, of_version) in enumerate(self._claims):
@@ -204,6 +228,16 @@ class LedgerView:
         entries = [self._entry(index) for index in range(len(self._leaves))]
         return [entry for entry in entries if isinstance(entry, Violation)]
 
+    def _take_over(self, earlier: LedgerView) -> int:
+        known = len(earlier._leaves)
+        if earlier._trust != self._trust or self._leaves[:known] != earlier._leaves:
+            return 0
+        self._leaves[:known] = earlier._leaves  # equal; kept in memory once
+        self._peaks = earlier._peaks
+        self._read = earlier._read.copy()
+        self._claims = earlier._claims
+        return known
+
     def _entry(self, index: int) -> SealedEntry | Violation:
         if index not in self._read:
             self._read[index] = self._first_reading(index)
@@ -216,15 +250,9 @@ class LedgerView:
             return Violation(index, error.problem, isinstance(error, UnknownKeyError))
 
 
-def check_root(leaves: Iterable[bytes], checkpoint: Checkpoint) -> None:
-    """Check that leaves are exactly those that a checkpoint is over.
-
-    Raises:
-        LedgerIntegrityError: They are not: something was altered, added or removed; a retry does
-            not help.
-    """
-    peaks: tuple[bytes, ...] = ()
-    size = 0
+def _checked_peaks(
+    peaks: tuple[bytes, ...], size: int, leaves: Iterable[bytes], checkpoint: Checkpoint
+) -> tuple[bytes, ...]:
     for leaf in leaves:
         peaks = append_leaf(peaks, size, leaf_hash(leaf))
         size += 1
@@ -238,6 +266,7 @@ def check_root(leaves: Iterable[bytes], checkpoint: Checkpoint) -> None:
             f"The {size} entries do not give the root hash that was signed: an entry was altered, "
             "replaced, moved or removed."
         )
+    return peaks
 
 
 def _claims_of(leaf: bytes) -> tuple[str, str, str]:
@@ -246,6 +275,6 @@ def _claims_of(leaf: bytes) -> tuple[str, str, str]:
     # decoder is not canonical, so it counts for nothing either way.
     try:
         value = json.loads(base64.b64decode(json.loads(leaf)["payload"]))
-        return str(value["kind"]), str(value["model"]), str(value["version"])
+        return intern(str(value["kind"])), intern(str(value["model"])), str(value["version"])
     except (ValueError, KeyError, TypeError, RecursionError):
         return "", "", ""

@@ -103,11 +103,16 @@ def _ordered(value: Any, depth: int) -> Json:
 def _ordered_object(value: dict[Any, Any], depth: int) -> Json:
     if not all(isinstance(key, str) for key in value):
         raise LedgerIntegrityError("An object key is not a string.")
-    keys = sorted(value, key=lambda key: _text(key).encode("utf-16-be"))
+    if all(map(str.isascii, value)):  # sorts alike in every encoding
+        keys = sorted(value)
+    else:
+        keys = sorted(value, key=lambda key: _text(key).encode("utf-16-be"))
     return {key: _ordered(value[key], depth - 1) for key in keys}
 
 
 def _text(value: str) -> str:
+    if value.isascii():
+        return value
     if not unicodedata.is_normalized("NFC", value):
         raise LedgerIntegrityError(f"Text {value!r} is not in Unicode normalisation form C.")
     try:

@@ -66,6 +66,9 @@ class Ledger:
         self._signers = dict(signers)
         self._clock = clock or SystemClock()
         self._trust = trust
+        self._named: tuple[bytes, str] | None = None  # the genesis leaf, and the origin in it
+        self._rooted: tuple[str, TrustRoot] | None = None  # the origin, and the root for it
+        self._viewed: LedgerView | None = None
 
     @property
     def is_embedded(self) -> bool:
@@ -83,6 +86,8 @@ class Ledger:
         """
         kept = self._store.get(GENESIS_KEY)
         leaf = self._begin() if kept is None else kept[0]
+        if self._named is not None and self._named[0] == leaf:
+            return self._named[1]
         entry, _ = decode_leaf(leaf)
         if (
             entry.kind != "genesis"
@@ -90,6 +95,7 @@ class Ledger:
             or entry.body != {"origin": entry.origin}
         ):
             raise LedgerIntegrityError("The ledger's genesis entry is not one: it was altered.")
+        self._named = (leaf, entry.origin)
         return entry.origin
 
     def trust_root(self) -> TrustRoot:
@@ -100,6 +106,11 @@ class Ledger:
             LedgerIntegrityError: The trust that this process was given is of another log.
         """
         origin = self.origin
+        if self._rooted is None or self._rooted[0] != origin:
+            self._rooted = (origin, self._trust_root_of(origin))
+        return self._rooted[1]
+
+    def _trust_root_of(self, origin: str) -> TrustRoot:
         trust = self._trust
         if trust is None:
             if not self.is_embedded:
@@ -229,7 +240,10 @@ class Ledger:
         self.drain()
         checkpoint = self.checkpoint()
         leaves = self._store.leaves(0, checkpoint.size)
-        return LedgerView(leaves, checkpoint, trust, self._store.disclosures)
+        self._viewed = view = LedgerView(
+            leaves, checkpoint, trust, self._store.disclosures, earlier=self._viewed
+        )
+        return view
 
     def verify(
         self, trust: TrustRoot | None = None, *, earlier: Sequence[Checkpoint] = ()
@@ -261,8 +275,7 @@ class Ledger:
         return report.with_problems(self._problems_of_store(head, trust))
 
     def _begin(self) -> bytes:
-        # Several processes may do this at once: the store keeps the first, and everybody takes that
-        # one.
+        # Several processes may do this at once: the first is kept, and everybody takes that one.
         if not self.is_embedded:
             raise LedgerUnavailableError(
                 "The ledger has not been started: it has no genesis entry, and this process has "

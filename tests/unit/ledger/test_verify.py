@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,9 +16,12 @@ from airflow_mlgov.ledger.entry import decode_leaf
 from airflow_mlgov.ledger.merkle import leaf_hash
 from airflow_mlgov.ledger.verify import Report, verify_ledger
 from airflow_mlgov.ledger.view import LedgerView
+from airflow_mlgov.records.canonical import canonical_bytes
 from airflow_mlgov.records.digest import Digest
 from airflow_mlgov.records.kinds import KeyRole
 from airflow_mlgov.records.people import Disclosure, Person
+
+NO_DIGEST = "sha256:" + "0" * 64
 
 
 def check(
@@ -210,7 +214,16 @@ def test_threat_33_erased_people_leave_a_ledger_that_verifies(golden: Any) -> No
 
 
 def test_disclosures_of_the_wrong_shape_name_nobody(golden: Any) -> None:
-    for value in ("Ada", {"id": "7"}, {"id": "7", "name": "Ada", "role": "x"}, None, 7):
+    for value in (
+        "Ada",
+        {"id": "7"},
+        {"id": "7", "name": "Ada", "role": "x"},
+        {"id": 5, "name": "Ada"},
+        {"id": "7", "name": None},
+        {"id": ["7"], "name": "Ada"},
+        None,
+        7,
+    ):
         disclosure = Disclosure.of(value)
         leaf = golden.leaf(
             "writer",
@@ -230,10 +243,36 @@ def test_disclosures_of_the_wrong_shape_name_nobody(golden: Any) -> None:
             entry.person("owner")
 
 
+def test_what_was_erased_differs_from_what_never_was(golden: Any) -> None:
+    checkpoint = open_checkpoint(golden.note, golden.trust.log_keys, origin=golden.origin)
+    disclosed = golden.disclosures[decode_leaf(golden.leaves[2])[0].key]
+    for gone in ("people.voter", "texts.comment"):
+        left = {name: opening for name, opening in disclosed.items() if name != gone}
+        view = LedgerView(golden.leaves, checkpoint, golden.trust, lambda key, d=left: d)
+        (vote,) = view.select("approval.voted")
+        closed = [field for field in ("voter", "comment", "requester") if vote.is_closed(field)]
+        assert closed == [gone.partition(".")[2]]
+    vote = view_of(golden, golden.leaves).select("approval.voted")[0]
+    assert not vote.is_closed("voter")
+    assert not vote.is_closed("comment")
+
+
+def test_a_field_of_both_a_person_and_a_text_is_closed_if_one_of_them_is(golden: Any) -> None:
+    person, text = Disclosure.of({"id": "7", "name": "Ada"}), Disclosure.of("Ada wrote it")
+    leaf = golden.leaf(
+        "writer", people={"author": person.commitment}, texts={"author": text.commitment}
+    )
+    checkpoint = open_checkpoint(golden.sign([leaf]), golden.trust.log_keys, origin=golden.origin)
+    both = {"people.author": person, "texts.author": text}
+    for opened, closed in (({}, True), ({"people.author": person}, True), (both, False)):
+        view = LedgerView([leaf], checkpoint, golden.trust, lambda key, d=opened: d)
+        assert view.select()[0].is_closed("author") is closed
+
+
 VIOLATIONS = {
     "a writer's vote on a finding": (
         "writer",
-        {"kind": "finding.closed", "body": {"finding": "F-1"}},
+        {"kind": "finding.closed", "body": {"finding": "F-00000001"}},
         "may not sign",
     ),
     "an attestor's promotion": ("attestor", {}, "may not sign"),
@@ -298,6 +337,100 @@ def test_threat_29_a_payload_with_two_kinds_is_neither(golden: Any) -> None:
     view = view_of(golden, [*golden.leaves, leaf])
     assert [entry.index for entry in view.select("approval.voted", "model.scored")] == [2]
     assert [violation.index for violation in view.violations] == [3]
+
+
+POISONED: dict[str, dict[str, Any]] = {
+    "a digest that is a number": {"body": {"request_sha256": 5, "target": "production"}},
+    "a target that is a list": {"body": {"request_sha256": NO_DIGEST, "target": ["production"]}},
+    "no version": {"version": None},
+    "a year of which no deadline can be reckoned": {"at": "9999-12-31T23:59:59.999Z"},
+    "a choice nobody has": {
+        "kind": "approval.voted",
+        "body": {"request_sha256": NO_DIGEST, "choice": "perhaps"},
+    },
+    "a use by nobody": {
+        "kind": "approval.consumed",
+        "body": {"request_sha256": NO_DIGEST, "target": "production", "use": []},
+    },
+}
+
+
+@pytest.mark.parametrize("name", POISONED)
+def test_an_entry_of_the_wrong_shape_counts_for_nothing_though_it_is_signed(
+    golden: Any, name: str
+) -> None:
+    payload = json.loads(decode_leaf(golden.leaf("writer"))[0].encode())
+    leaf = seal_envelope(
+        canonical_bytes({**payload, **POISONED[name]}),
+        golden.public("writer"),
+        golden.key("writer").sign,
+    )
+    leaves = [*golden.leaves, leaf, golden.leaf("writer", model="other")]
+    view = view_of(golden, leaves)
+    assert [entry.index for entry in view.select()] == [0, 1, 2, 4]
+    assert [violation.index for violation in view.violations] == [3]
+    report = check(golden, leaves, golden.sign(leaves))
+    assert (report.exit_code, len(report.problems)) == (1, 1)
+    assert "Entry 3 counts for nothing" in report.problems[0]
+
+
+def later_view(golden: Any, leaves: list[bytes], earlier: LedgerView, **other: Any) -> LedgerView:
+    given = {"note": golden.sign(leaves), "trust": golden.trust} | other
+    checkpoint = open_checkpoint(given["note"], golden.trust.log_keys, origin=golden.origin)
+    return LedgerView(leaves, checkpoint, given["trust"], golden.disclose, earlier=earlier)
+
+
+def test_a_later_view_reads_only_what_is_new(golden: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = view_of(golden, [*golden.leaves, b"junk"])
+    assert [entry.index for entry in first.select()] == [0, 1, 2]
+    read = []
+    monkeypatch.setattr(
+        "airflow_mlgov.ledger.view.decode_leaf", lambda leaf: read.append(leaf) or decode_leaf(leaf)
+    )
+    new = golden.leaf("writer")
+    leaves = [*[bytes(bytearray(leaf)) for leaf in golden.leaves], b"junk", new]
+    later = later_view(golden, leaves, first)
+    assert [entry.index for entry in later.select()] == [0, 1, 2, 4]
+    assert [violation.index for violation in later.violations] == [3]
+    assert [entry.index for entry in later.select("model.scored", model="retail_pd")] == [4]
+    assert read == [new]
+    assert [entry.index for entry in first.select()] == [0, 1, 2]
+    assert first.select("model.scored") == []
+
+
+@pytest.mark.parametrize("alter", ["replaced", "removed", "moved", "one byte"])
+def test_a_later_view_finds_what_was_altered_since(golden: Any, alter: str) -> None:
+    first = view_of(golden, golden.leaves)
+    assert len(first.select()) == 3
+    genesis, data, vote = golden.leaves
+    leaves = {
+        "replaced": [genesis, golden.leaf("writer"), vote],
+        "removed": [genesis, data],
+        "moved": [genesis, vote, data],
+        "one byte": [genesis, data, vote[:-9] + bytes([vote[-9] ^ 1]) + vote[-8:]],
+    }[alter]
+    with pytest.raises(LedgerIntegrityError):
+        later_view(golden, leaves, first, note=golden.note)
+
+
+def test_a_later_view_of_a_rewritten_ledger_takes_nothing_over(golden: Any) -> None:
+    first = view_of(golden, golden.leaves)
+    assert [entry.model for entry in first.select("approval.voted")] == ["retail_pd"]
+    leaves = [*golden.leaves[:2], golden.leaf("writer", model="other"), golden.leaf("writer")]
+    later = later_view(golden, leaves, first)
+    assert [(entry.index, entry.model) for entry in later.select("model.scored")] == [
+        (2, "other"),
+        (3, "retail_pd"),
+    ]
+    assert later.select("approval.voted") == []
+
+
+def test_a_later_view_with_other_keys_believes_only_those(golden: Any) -> None:
+    first = view_of(golden, golden.leaves)
+    assert len(first.select()) == 3
+    later = later_view(golden, golden.leaves, first, trust=replace(golden.trust, attestor_keys=()))
+    assert [entry.index for entry in later.select()] == [0, 1]
+    assert [violation.is_unknown_key for violation in later.violations] == [True]
 
 
 def test_a_ledger_that_does_not_begin_with_genesis(golden: Any) -> None:

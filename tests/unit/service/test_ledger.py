@@ -22,6 +22,7 @@ from airflow_mlgov.errors import (
     UnknownKeyError,
 )
 from airflow_mlgov.ledger.checkpoint import Vkey, sign_checkpoint
+from airflow_mlgov.ledger.entry import decode_leaf
 from airflow_mlgov.ledger.merkle import MerkleTree, leaf_hash
 from airflow_mlgov.ledger.trust import TrustRoot
 from airflow_mlgov.records.digest import Digest
@@ -356,6 +357,55 @@ def test_nothing_is_signed_over_an_altered_tree(home: Home, name: str) -> None:
         ledger.seal(receipt)
     assert home.store().head() == before
     assert home.store().waiting() == 1
+
+
+def test_what_is_known_of_a_ledger_is_not_worked_out_again(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[bytes] = []
+
+    def counted(leaf: bytes) -> Any:
+        read.append(leaf)
+        return decode_leaf(leaf)
+
+    for module in ("service.ledger", "ledger.view"):
+        monkeypatch.setattr(f"airflow_mlgov.{module}.decode_leaf", counted)
+    ledger = home.ledger()
+    for number in (1, 2):
+        ledger.seal(ledger.append(replace(DRAFT, identity=(str(number),))))
+        assert len(ledger.view().select()) == 1 + number
+    assert len(read) == 1 + 3  # the genesis entry for the origin, and each entry once
+
+
+def _put_in_place(home: Home, index: int, leaf: bytes) -> None:
+    with sqlite3.connect(home.folder / "ledger.db") as connection:
+        connection.execute(
+            "UPDATE entries SET leaf = ?, leaf_hash = ? WHERE seq = ?",
+            (leaf, leaf_hash(leaf), index),
+        )
+
+
+def test_threat_2_another_genesis_entry_is_seen_by_who_knew_the_first(home: Home) -> None:
+    (home.folder / "other").mkdir()
+    other = Home(home.folder / "other")
+    ledger, origin = home.ledger(), other.ledger().origin
+    other.ledger().drain()
+    ledger.seal(ledger.append(DRAFT))
+    assert ledger.trust_root().origin == ledger.origin != origin
+    _put_in_place(home, 0, next(other.store().leaves(0, 1)))
+    assert ledger.trust_root().origin == ledger.origin == origin
+    with pytest.raises(LedgerIntegrityError, match="checkpoint is of log"):
+        ledger.view()
+
+
+def test_threat_2_a_second_view_finds_what_was_altered_after_the_first(home: Home) -> None:
+    ledger = home.ledger()
+    ledger.seal(ledger.append(DRAFT))
+    assert len(ledger.view().select()) == 2
+    leaf = list(home.store().leaves(0, 2))[1]
+    _put_in_place(home, 1, leaf.replace(b'"sig":"', b'"sig":"A'))
+    with pytest.raises(LedgerIntegrityError, match="root hash"):
+        ledger.view()
 
 
 def test_a_ledger_without_its_genesis_is_not_begun_anew(home: Home) -> None:
