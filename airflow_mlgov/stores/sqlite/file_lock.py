@@ -11,6 +11,9 @@ from pathlib import Path
 
 from airflow_mlgov.errors import LedgerUnavailableError
 
+LOCK_MODE = 0o660
+"""Permissions of a lock's file, less what the umask takes: nobody else can hold up the ledger."""
+
 
 @contextmanager
 def file_lock(path: Path, timeout_s: float) -> Iterator[None]:
@@ -23,7 +26,7 @@ def file_lock(path: Path, timeout_s: float) -> Iterator[None]:
     Raises:
         LedgerUnavailableError: Another process held it all that time; a retry may help.
     """
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, LOCK_MODE)
     if not _acquire(descriptor, timeout_s):
         raise LedgerUnavailableError(
             f"Another process held {path} for more than {timeout_s:g} seconds."

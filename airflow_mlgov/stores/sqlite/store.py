@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
+import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -35,6 +36,8 @@ from airflow_mlgov.stores.sqlite.file_lock import file_lock
 SCHEMA_VERSION = 1
 APPLICATION_ID = 0x6D6C6776  # "mlgv": marks the file as ours
 URL_PREFIX = "sqlite:///"
+FILE_MODE, FOLDER_MODE = 0o640, 0o750
+"""Permissions of what we make, less what the umask takes: a ledger holds names and comments."""
 _REMEDY = "Set [mlgov] ledger_url to sqlite:////absolute/path/ledger.db (four slashes)."
 
 _SCHEMA = f"""
@@ -75,7 +78,7 @@ class SqliteStore:
     """A `LedgerStore` in one file.
 
     Args:
-        path: Absolute path; the folder and the file are made on first use.
+        path: Absolute path; the folder and the file are made on first use, unreadable to others.
         timeout_s: How long to wait for other writers, in seconds.
         read_only: Refuse to write, and to make a file that is not there.
 
@@ -274,7 +277,8 @@ class SqliteStore:
     def _open(self) -> _Opened:
         if self._read_only:
             return self._open_for_reading()
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.path.parent.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
+        _make_private(self.path)
         connection = sqlite3.connect(self.path, timeout=self._timeout_s, isolation_level=None)
         try:
             if _pragma(connection, "user_version") != SCHEMA_VERSION:
@@ -307,6 +311,21 @@ class SqliteStore:
             connection.close()
             raise
         return _Opened(connection, os.getpid(), self._file_now())
+
+
+def _make_private(path: Path) -> None:
+    """Make an empty file that others cannot read; SQLite gives its companions the same rights."""
+    if path.exists():
+        return
+    # Made under another name: to close the ledger's own file, here, would free the POSIX locks that
+    # other threads hold on it through SQLite.
+    own = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    os.close(os.open(own, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE))
+    try:
+        with suppress(FileExistsError):  # another process was faster
+            os.link(own, path)
+    finally:
+        own.unlink()
 
 
 def _create(connection: sqlite3.Connection, path: Path) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import shutil
 import sqlite3
+import stat
 import threading
 import time
 from collections.abc import Sequence
@@ -126,6 +128,49 @@ def test_urls_that_name_no_absolute_file_are_refused_without_repeating_them(url:
 
 def test_a_url_with_four_slashes(tmp_path: Path) -> None:
     assert SqliteStore.from_url(f"sqlite:///{tmp_path}/l.db").path == tmp_path / "l.db"
+
+
+@pytest.mark.parametrize(
+    ("umask", "file_mode", "folder_mode"),
+    [(0o022, 0o640, 0o750), (0, 0o640, 0o750), (0o077, 0o600, 0o700)],
+)
+def test_nobody_else_reads_names_and_comments(
+    store: SqliteStore, umask: int, file_mode: int, folder_mode: int
+) -> None:
+    before = os.umask(umask)
+    try:
+        store.insert(InboxItem("a", b"one"), {"texts.comment": Disclosure.of("x")}, NOW)
+    finally:
+        os.umask(before)
+    folder = store.path.parent
+    modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in folder.iterdir()}
+    assert modes == {
+        "ledger.db": file_mode,
+        "ledger.db-wal": file_mode,
+        "ledger.db-shm": file_mode,
+        "ledger.db.lock": 0o660 & ~umask,
+    }
+    assert stat.S_IMODE(folder.stat().st_mode) == folder_mode
+
+
+def test_what_is_there_keeps_its_permissions(store: SqliteStore) -> None:
+    put(store, "a")
+    store.close()
+    store.path.chmod(0o660)
+    store.path.parent.chmod(0o770)
+    assert SqliteStore(store.path).waiting() == 1
+    assert stat.S_IMODE(store.path.stat().st_mode) == 0o660
+    assert stat.S_IMODE(store.path.parent.stat().st_mode) == 0o770
+
+
+def test_a_ledger_that_another_process_makes_first_is_taken(
+    store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(store, "a")
+    late = SqliteStore(store.path)
+    monkeypatch.setattr(Path, "exists", lambda path: False)
+    assert late.waiting() == 1
+    assert [file.name for file in store.path.parent.iterdir() if file.name.startswith(".")] == []
 
 
 def test_durability_is_what_the_docs_say(store: SqliteStore) -> None:
