@@ -37,8 +37,10 @@ class ValidateModelOperator(LineageMixin, BaseOperator):
 
     Args:
         model: Id in the inventory. Templated.
-        development: CSV or Parquet file that the version was fitted on. Templated.
-        validation: CSV or Parquet file that it has not seen. Templated.
+        development: CSV or Parquet file that the version was fitted on: byte for byte an input of
+            its latest training on record. Templated.
+        validation: CSV or Parquet file that it has not seen: an input of none of its trainings.
+            Templated.
         target: Column with the outcome, 0 or 1. The scorer does not get it. Templated.
         scorer: ``module:function`` or a function, called as ``scorer(model_dir: Path, frame)``; it
             returns one probability of outcome 1 for each row, in order.
@@ -54,7 +56,8 @@ class ValidateModelOperator(LineageMixin, BaseOperator):
         for people; nothing decides on it.
 
     Raises:
-        AirflowFailException: Data, model, scorer or plan cannot be used; a retry does not help.
+        AirflowFailException: Data, model, scorer or plan cannot be used, or the samples are not
+            what they are taken for; a retry does not help.
         AirflowException: Ledger or registry cannot be reached; a retry may help.
     """
 

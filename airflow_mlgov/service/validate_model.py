@@ -17,6 +17,7 @@ from airflow_mlgov.records.source import Source
 from airflow_mlgov.service.findings import finding_id, open_findings, severity_rank
 from airflow_mlgov.service.ledger import EntryDraft, SealedReceipt
 from airflow_mlgov.service.request_approval import put_pack_on_record
+from airflow_mlgov.service.sample_origin import refuse_mistaken_samples
 from airflow_mlgov.validation.curves import plot_data
 from airflow_mlgov.validation.discrimination import compare_aucs
 from airflow_mlgov.validation.plan import check_plan, run_plan
@@ -132,7 +133,8 @@ def validate_model(gov: Governance, asked: Validation) -> Validated:
 
     Raises:
         ConfigurationError: Model, pack or plan is missing or wrong; a retry does not help.
-        DataError: A test gave a number that is not finite; a retry does not help.
+        DataError: The samples are not what the version learnt from and what it has not seen, or a
+            test gave a number that is not finite; a retry does not help.
         LedgerUnavailableError: The ledger cannot be written; a retry may help.
 
     Source:
@@ -142,6 +144,13 @@ def validate_model(gov: Governance, asked: Validation) -> Validated:
     entry = gov.model(asked.model)
     plan = plan_of(gov, entry)
     pack = gov.pack_for(entry)
+    refuse_mistaken_samples(
+        gov.ledger.view(),
+        asked.model,
+        asked.version,
+        development=asked.development,
+        validation=asked.validation,
+    )
     samples = Samples(asked.development.sample, asked.validation.sample)
     results = tuple(run_plan(samples, plan))
     now = gov.clock.now()

@@ -82,7 +82,13 @@ class Place:
         }
         pd.DataFrame(frame | columns).to_csv(self.folder / f"{name}.csv", index=False)
 
-    def train(self, weight: float, variant: str = "candidate", source: Source = RUN) -> Digest:
+    def train(
+        self,
+        weight: float,
+        variant: str = "candidate",
+        source: Source = RUN,
+        inputs: tuple[str, ...] = ("development.csv",),
+    ) -> Digest:
         folder = self.folder / "model"
         folder.mkdir(exist_ok=True)
         (folder / "scorecard.json").write_text(json.dumps({"weight": weight}))
@@ -96,16 +102,28 @@ class Place:
             "uri": known.uri,
             "namespace": known.namespace,
         }
-        draft = EntryDraft(
-            "model.registered",
-            "retail_pd",
+        self.put("model.registered", manifest.digest, body, source)
+        self.put(
+            "model.trained",
             manifest.digest,
-            body,
-            (source.run_id, str(manifest.digest)),
-            source=source,
+            {
+                "evidence_sha256": str(Digest.of(b"training record")),
+                "inputs": [self.file(name) for name in inputs],
+                "variant": variant,
+                "code_sha256": str(Digest.of(b"code")),
+            },
+            source,
         )
-        self.gov.ledger.seal(self.gov.ledger.append(draft))
         return manifest.digest
+
+    def file(self, name: str) -> dict[str, str]:
+        data = (self.folder / name).read_bytes()
+        return {"name": name, "uri": f"file:///{name}", "sha256": str(Digest.of(data))}
+
+    def put(self, kind: str, version: Digest, body: dict, source: Source) -> None:
+        identity = (source.run_id, str(version))
+        draft = EntryDraft(kind, "retail_pd", version, body, identity, source=source)
+        self.gov.ledger.seal(self.gov.ledger.append(draft))
 
     def run(self, run_id: str = "run-1", **arguments) -> dict:
         chosen = {
@@ -221,10 +239,10 @@ def test_a_scorer_may_be_a_function_and_the_challenger_have_its_own(place):
 
 
 def test_parquet(place):
-    place.train(1.0)
     for name in ("development", "validation"):
         frame = pd.read_csv(place.folder / f"{name}.csv")
         frame.to_parquet(place.folder / f"{name}.parquet")
+    place.train(1.0, inputs=("development.csv", "development.parquet"))
     files = {n: f"file://{place.folder}/{n}.parquet" for n in ("development", "validation")}
     from_parquet, from_csv = place.run(**files), place.run()
     assert from_parquet["results"] == from_csv["results"]
@@ -271,6 +289,21 @@ def test_data_that_cannot_be_used(place):
     assert "not a readable CSV file" in place.refused(validation=str(place.folder / "ragged.csv"))
     (place.folder / "bytes.csv").write_bytes(b"\xff\xfe\x00x")
     assert "not a readable CSV file" in place.refused(validation=str(place.folder / "bytes.csv"))
+
+
+def test_samples_that_are_not_what_they_are_taken_for(place):
+    place.train(1.0)
+    development, validation = (
+        str(place.folder / f"{n}.csv") for n in ("development", "validation")
+    )
+    same = place.refused(validation=development)
+    assert same.count("development.csv") == 2
+    assert "are the same data" in same
+    swapped = place.refused(development=validation, validation=development)
+    assert f"validation.csv ({place.file('validation.csv')['sha256']}) is not what" in swapped
+    version = place.train(0.5, inputs=("development.csv", "validation.csv"))
+    seen = place.refused(version=str(version))
+    assert f"validation.csv ({place.file('validation.csv')['sha256']}) is what version" in seen
 
 
 def test_columns_that_cannot_be_used(place):

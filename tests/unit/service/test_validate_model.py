@@ -21,6 +21,7 @@ from airflow_mlgov.service.validate_model import (
 from airflow_mlgov.validation.samples import Sample
 
 CHALLENGER = Digest.of(b"challenger")
+BYTES = {"development": Digest("1" * 64)}  # what World.train says that it learnt from
 
 
 def line(test: str) -> PlannedTest:
@@ -39,7 +40,7 @@ def scored(name: str, seed: int, *, sharp: float = 1.0, challenger: bool = False
     }
     other = np.clip(truth + rng.normal(0, 0.3, 4000), 0, 1) if challenger else None
     sample = Sample(name, y, p, columns, other)
-    return ScoredData(f"/data/{name}.csv", Digest.of(name.encode()), 1234, sample)
+    return ScoredData(f"/data/{name}.csv", BYTES.get(name, Digest.of(name.encode())), 1234, sample)
 
 
 def validation(world, **changes) -> Validation:
@@ -202,6 +203,79 @@ def test_a_number_that_is_not_finite_is_no_evidence(trained, monkeypatch):
 def test_unknown_model(trained):
     with pytest.raises(ConfigurationError, match="not in the inventory"):
         validate_model(trained.gov, validation(trained, model="other"))
+
+
+def refused(trained, **changes) -> str:
+    kept = len(trained.gov.evidence.documents)
+    with pytest.raises(DataError) as caught:
+        validate_model(trained.gov, validation(trained, **changes))
+    assert trained.kinds("model.validated", "finding.opened") == []
+    assert len(trained.gov.evidence.documents) == kept
+    assert not caught.value.retryable
+    return str(caught.value)
+
+
+def learnt_from(trained, *names: str) -> None:
+    """Put another training of the same version on record."""
+    inputs = [
+        {"name": name, "uri": f"file:///{name}.csv", "sha256": str(scored(name, 1).sha256)}
+        for name in names
+    ]
+    last = trained.kinds("model.trained")[-1]
+    trained.entry("model.trained", last.body | {"inputs": inputs}, version=trained.version)
+
+
+def test_both_samples_may_not_be_the_same_data(trained):
+    same = replace(scored("validation", 2), sha256=BYTES["development"])
+    message = refused(trained, validation=same)
+    assert "/data/development.csv" in message
+    assert "/data/validation.csv" in message
+    assert f"same data ({BYTES['development']})" in message
+
+
+def test_the_development_sample_is_what_the_version_learnt_from(trained):
+    message = refused(trained, development=scored("other", 1))
+    assert f"/data/other.csv ({scored('other', 1).sha256}) is not what version" in message
+    assert f"input 'development' was file:///d.csv ({BYTES['development']})" in message
+
+
+def test_the_latest_training_counts_for_what_was_learnt_from(trained):
+    learnt_from(trained, "other")
+    assert "input 'other' was file:///other.csv" in refused(trained)
+    validate_model(trained.gov, validation(trained, development=scored("other", 1)))
+
+
+def test_a_training_without_inputs_learnt_from_no_sample(trained):
+    learnt_from(trained)
+    assert "it had no input" in refused(trained)
+
+
+def test_the_validation_sample_is_nothing_that_the_version_learnt_from(trained):
+    learnt_from(trained, "development", "validation")
+    message = refused(trained)
+    assert f"/data/validation.csv ({scored('validation', 2).sha256}) is what version" in message
+    assert "input 'validation' was file:///validation.csv" in message
+    assert "input 'development'" not in message
+
+
+def test_what_an_earlier_training_saw_was_seen(trained):
+    learnt_from(trained, "development", "validation")
+    learnt_from(trained, "development", "other")
+    assert "/data/validation.csv" in refused(trained)
+
+
+def test_a_version_whose_training_is_not_on_record_is_not_validated(trained):
+    unknown = Digest.of(b"unknown")
+    message = refused(trained, version=unknown)
+    assert f"No training of version {unknown}" in message
+    assert "/data/development.csv and /data/validation.csv" in message
+
+
+def test_trainings_of_other_versions_do_not_count(trained):
+    first = trained.version
+    trained.train('{"points": [9]}')
+    learnt_from(trained, "validation")
+    validate_model(trained.gov, validation(trained, version=first))
 
 
 def test_a_line_for_people_is_one_line():
