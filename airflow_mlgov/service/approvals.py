@@ -8,17 +8,25 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import lru_cache
 
-from airflow_mlgov.errors import DocumentError, EvidenceError, LedgerIntegrityError, MlgovError
+from airflow_mlgov.errors import (
+    ArtefactError,
+    DocumentError,
+    EvidenceError,
+    LedgerIntegrityError,
+    MlgovError,
+)
 from airflow_mlgov.policy.pack import PolicyPack
 from airflow_mlgov.policy.pack_file import parse_pack
 from airflow_mlgov.policy.tally import Decision, Electorate, Tally, tally
 from airflow_mlgov.records.digest import Digest
 from airflow_mlgov.records.governance import ApprovalRequest, Assurance, Choice, Vote
 from airflow_mlgov.records.kinds import KeyRole
+from airflow_mlgov.records.people import Person
 from airflow_mlgov.records.source import Source
 from airflow_mlgov.service.governance import Governance
 from airflow_mlgov.service.ledger import LedgerView, SealedEntry
@@ -174,7 +182,7 @@ def request_of(entry: SealedEntry) -> ApprovalRequest:
     """
     try:
         request = ApprovalRequest.from_json(entry.body["request"])
-    except (KeyError, TypeError, ValueError) as error:
+    except (ArtefactError, KeyError, TypeError, ValueError) as error:
         raise LedgerIntegrityError(
             f"Entry {entry.index} holds no readable request: {error!r}."
         ) from error
@@ -221,11 +229,25 @@ def _standing(
 def _electorate(gov: Governance, view: LedgerView, entry: SealedEntry) -> Electorate:
     developers = list(gov.model(entry.model).developers)
     for trained in view.select("model.trained", model=entry.model, version=entry.version):
-        developer = trained.person("developer")
+        developer = _person(trained, "developer")
         if developer is not None and trained.index < entry.index:
             developers += [developer.id, developer.name]
-    is_known = not entry.is_closed("requester")
-    return Electorate(entry.person("requester"), tuple(dict.fromkeys(developers)), is_known)
+    requester = _person(entry, "requester")
+    is_known = requester is not None or "requester" not in entry.people
+    return Electorate(requester, tuple(dict.fromkeys(developers)), is_known)
+
+
+def _person(entry: SealedEntry, field: str) -> Person | None:
+    """Return a person whom an entry names; None if that cannot be told, for whatever reason."""
+    with suppress(LedgerIntegrityError):
+        return entry.person(field)
+    return None
+
+
+def _comment(entry: SealedEntry) -> str:
+    with suppress(LedgerIntegrityError):
+        return entry.text("comment") or ""
+    return ""
 
 
 def _votes(view: LedgerView, asked: SealedEntry) -> Iterator[Vote]:
@@ -235,9 +257,9 @@ def _votes(view: LedgerView, asked: SealedEntry) -> Iterator[Vote]:
             yield Vote(
                 index=entry.index,
                 request=Digest.parse(request),
-                voter=entry.person("voter"),
+                voter=_person(entry, "voter"),
                 choice=Choice(entry.body["choice"]),
-                comment=entry.text("comment") or "",
+                comment=_comment(entry),
                 assurance=_ASSURANCE[entry.signed_by],
                 cast_at=entry.at,
             )

@@ -219,6 +219,14 @@ def test_an_approval_does_not_hold_when_a_name_under_it_is_gone(approved, kind):
     assert refused_check(approved) == "approval"
 
 
+@pytest.mark.parametrize("kind", ["approval.voted", "approval.requested"])
+def test_an_approval_does_not_hold_when_a_name_under_it_was_altered(approved, kind):
+    key = approved.kinds(kind)[0].key
+    with sqlite3.connect(approved.gov.ledger._store.path) as database:
+        database.execute("UPDATE disclosures SET salt = zeroblob(32) WHERE key = ?", (key,))
+    assert refused_check(approved) == "approval"
+
+
 def test_a_promotion_that_was_replaced_since_is_not_repeated(approved):
     run_promotion(approved)
     approved.train('{"points": [8]}', run_id="run-2")
