@@ -370,7 +370,8 @@ def _line(event: Any) -> str:
 
 
 def _report(instances: dict[str, dict[str, Any]], seen: dict[str, str], progress: Progress) -> None:
-    told = ENDED | {"awaiting_input", "running", "up_for_retry"}
+    # What had ended before the first look was told by an earlier wait.
+    told = {"awaiting_input", "running", "up_for_retry"} | (ENDED if seen else set())
     for task, instance in instances.items():
         state = str(instance["state"])
         if seen.get(task) != state and state in told:
