@@ -45,7 +45,9 @@ world = service.world
 candidate = service.candidate
 
 
-def answered(request: Any, who: str | None = "victor", choice: str = "Approve", **changes: Any):
+def answered(
+    request: Any, who: str | None = "victor", choice: str = "Approve", **changes: Any
+) -> Any:
     return {
         "chosen_options": [choice],
         "params_input": {"request": str(request.digest), "comment": "looked at the evidence"},
@@ -93,7 +95,9 @@ class Gate:
         return {"ti": instance, "dag_run": SimpleNamespace(triggering_user_name="erin")}
 
     def run(self, try_number: int = 1) -> Any:
-        return self.operator.execute.__wrapped__(self.operator, self.context(try_number))
+        return ApprovalGateOperator.execute.__wrapped__(  # type: ignore[attr-defined]
+            self.operator, self.context(try_number)
+        )
 
     def wake(self, request: Any, event: dict[str, Any]) -> Any:
         return self.operator.execute_complete(self.context(), event, str(request.digest))
@@ -272,5 +276,5 @@ def test_a_gate_can_always_try_again(
         mapped = ApprovalGateOperator.partial(task_id="mapped", **given).expand(model=["a", "b"])
     assert gate.retries == mapped.retries == retries
     assert gate.retry_delay == mapped.retry_delay == timedelta(seconds=5)
-    unmapped = mapped.unmap({"model": "a"})
+    unmapped: Any = mapped.unmap({"model": "a"})
     assert (unmapped.model, unmapped.retries) == ("a", retries)
