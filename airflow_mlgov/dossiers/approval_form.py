@@ -197,7 +197,8 @@ def _results(form: ApprovalForm) -> str:
     lines = ["### Tests", "", "| test | result | value | rule | rows |", "|---|---|---|---|---|"]
     for result in form.results:
         value = "not computed" if result.statistic is None else f"{result.statistic:.4g}"
-        where = f" ({escape(result.segment)})" if result.segment else ""
+        named = not result.segment or result.segment in result.title
+        where = "" if named else f" ({escape(result.segment)})"
         rows = ", ".join(f"{escape(name)} {size:,}" for name, size in result.sample_sizes.items())
         lines.append(
             f"| {escape(result.title)}{where} | {_SIGNS[result.outcome]} | {value} | "
@@ -230,6 +231,7 @@ def _meaning(form: ApprovalForm) -> str:
     return (
         f"### What an approval does\n\nIt lets exactly this version be promoted once to "
         f"{escape(form.request.target)} and used there for {form.valid_days} days. A comment of "
-        "at least "
-        f"{form.comment_min_length} characters is required. One rejection ends the request."
+        f"at least {form.comment_min_length} characters is required. One rejection ends the "
+        "request. Answers are taken from what Airflow records about its signed-in users and "
+        "reported by a task: assurance L0."
     )

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from airflow.sdk.definitions.mappedoperator import OperatorPartial
 
     from airflow_mlgov.records.governance import ApprovalRequest
-    from airflow_mlgov.records.source import Source
     from airflow_mlgov.service.approvals import Standing
     from airflow_mlgov.service.governance import Governance
     from airflow_mlgov.service.vote import Answer
@@ -136,7 +135,7 @@ class ApprovalGateOperator(HITLOperator):
         from airflow_mlgov.wiring import open_governance
 
         with governed_run():
-            return self._ask(open_governance(), context, _unread_answer(context))
+            return self._ask(open_governance(), context)
 
     def execute_complete(self, context: Context, event: dict[str, Any], request: str = "") -> Any:
         """Take the answer that woke the task, count, and wait again while seats are open."""
@@ -150,27 +149,18 @@ class ApprovalGateOperator(HITLOperator):
             gov, answer = open_governance(), _answer_of(event)
             standing = standing_of(gov, gov.ledger.view(), Digest.parse(request))
             if standing is None:
-                return self._ask(gov, context, answer)
+                return self._ask(gov, context)
             self._take(gov, standing.request, answer, context)
             return self._count(gov, standing.request, context, answer)
 
-    def _ask(self, gov: Governance, context: Context, unread: Answer | None) -> dict[str, Any]:
-        """Ask, with the answer that an earlier try left behind.
-
-        What somebody answered to an earlier request holds whatever becomes of this one, so it goes
-        on record first.
-        """
+    def _ask(self, gov: Governance, context: Context) -> dict[str, Any]:
+        """Ask. An answer that an earlier try left unread stays in the form, and wakes the task."""
         from airflow_mlgov.service.request_approval import request_approval
 
-        earlier = _request_answered(gov, unread, source_of(context)) if unread else None
-        if unread and earlier:
-            self._take(gov, earlier, unread, context)
         request = request_approval(gov, self._question(context))
         self.log.info("Request %s asks for version %s.", request.digest, request.version)
         ApprovalRuns(self, context, gov).tell_request(request)
-        if unread and not earlier:
-            self._take(gov, request, unread, context)
-        return self._count(gov, request, context, unread)
+        return self._count(gov, request, context, None)
 
     def _question(self, context: Context) -> Any:
         from airflow_mlgov.records.digest import Digest
@@ -291,40 +281,6 @@ def _form_fields(request: str, comment_min_length: int, answer_read: str = "") -
             "request": about,
         }
     )
-
-
-def _unread_answer(context: Context) -> Answer | None:
-    """Return the answer that an earlier try of this task left unread, if there is one."""
-    from airflow.sdk.exceptions import AirflowRuntimeError
-    from airflow.sdk.execution_time.hitl import get_hitl_detail_content_detail
-
-    if context["ti"].try_number <= 1:
-        return None
-    try:
-        left = get_hitl_detail_content_detail(ti_id=context["ti"].id)
-    except AirflowRuntimeError:
-        return None  # no form was opened before
-    if not left.response_received:
-        return None
-    return _answer_of({**left.model_dump(), "chosen_options": list(left.chosen_options or ())})
-
-
-def _request_answered(gov: Governance, answer: Answer, gate: Source) -> ApprovalRequest | None:
-    """Return the request of this gate that an answer names, if it is on record."""
-    from airflow_mlgov.service.approvals import standings
-
-    named = answer.request.strip()
-    for standing in standings(gov, gov.ledger.view()):
-        request = standing.request
-        asked_by = (request.dag_id, request.run_id, request.task_id, request.map_index)
-        if str(request.digest) == named and asked_by == (
-            gate.dag_id,
-            gate.run_id,
-            gate.task_id,
-            gate.map_index,
-        ):
-            return request
-    return None
 
 
 def _answer_of(event: Mapping[str, Any]) -> Answer:

@@ -41,7 +41,7 @@ def describe(gov: Governance, standing: Standing) -> ApprovalForm:
         policy_id=standing.pack.id,
         valid_days=standing.pack.valid_days,
         comment_min_length=standing.pack.comment_min_length,
-        seats=[_seat_line(seat) for seat in standing.count.seats],
+        seats=[_seat_line(standing, seat) for seat in standing.count.seats],
         results=[result for found in results for result in found],
         findings=[f for f in open_findings(view, request.model) if f.version == request.version],
         training=training[0] if training else None,
@@ -139,9 +139,18 @@ def _count(value: Any) -> int:
     return number
 
 
-def _seat_line(seat: SeatTally) -> SeatLine:
+def _seat_line(standing: Standing, seat: SeatTally) -> SeatLine:
     filled = tuple(f"{_voter(vote)} ({vote.assurance})" for vote in seat.votes)
-    return SeatLine(seat.seat.role, filled, seat.open_count, seat.seat.users)
+    users = [user for user in seat.seat.users if not _is_barred(standing, user)]
+    return SeatLine(seat.seat.role, filled, seat.open_count, tuple(users))
+
+
+def _is_barred(standing: Standing, user: str) -> bool:
+    """Tell whether segregation of duties keeps a user off every seat of this request."""
+    rules, people = standing.pack.segregation, standing.electorate
+    asked = rules.requester and people.requester is not None and people.requester.is_same_as(user)
+    built = rules.developers and user.casefold() in {name.casefold() for name in people.developers}
+    return asked or built
 
 
 def _refused_line(refused: RefusedVote) -> str:

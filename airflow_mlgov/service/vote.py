@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -53,6 +53,8 @@ def record_answer(
     Raises:
         LedgerUnavailableError: The ledger cannot be written; a retry may help.
     """
+    if _is_on_record(gov, request, answer):
+        return
     reasons = _not_a_vote(request, answer)
     body: dict[str, Any] = {
         "request_sha256": str(request.digest),
@@ -75,6 +77,20 @@ def record_answer(
         )
     )
     gov.ledger.seal(receipt)
+
+
+def _is_on_record(gov: Governance, request: ApprovalRequest, answer: Answer) -> bool:
+    """Tell whether the same answer to this gate was taken as a vote before, on whichever request.
+
+    Airflow keeps the last answer with its task: a cleared gate reads it once more.
+    """
+    gate = _gate_of(request)
+    return answer.person is not None and any(
+        entry.body.get("answered_at") == to_text(answer.answered_at)
+        and replace(entry.source, try_number=0) == gate
+        and entry.person("voter") == answer.person
+        for entry in gov.ledger.view().select("approval.voted", model=request.model)
+    )
 
 
 def _not_a_vote(request: ApprovalRequest, answer: Answer) -> list[str]:

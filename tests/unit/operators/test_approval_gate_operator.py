@@ -13,12 +13,8 @@ from uuid import UUID
 import pytest
 from airflow.sdk import DAG
 from airflow.sdk.exceptions import (
-    AirflowFailException,
-    AirflowRuntimeError,
-    ErrorType,
     TaskAwaitingInput,
 )
-from airflow.sdk.execution_time.comms import ErrorResponse
 
 from airflow_mlgov.dossiers.approval_form import ANSWER_READ
 from airflow_mlgov.errors import ConfigurationError
@@ -62,25 +58,15 @@ class Gate:
     def __init__(self, world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         self.world = world
         self.opened: list[dict[str, Any]] = []
-        self.left: dict[str, Any] | None = None
         self.notified: list[Any] = []
         monkeypatch.setattr("airflow_mlgov.wiring.open_governance", lambda: world.gov)
         monkeypatch.setattr(
             approval_gate, "upsert_hitl_detail", lambda **sent: self.opened.append(sent)
         )
-        monkeypatch.setattr(
-            "airflow.sdk.execution_time.hitl.get_hitl_detail_content_detail", self._row
-        )
         self.operator = ApprovalGateOperator(
             task_id="gate", model="retail_pd", version=str(world.version)
         )
         self.operator.notifiers = [self.notified.append]  # type: ignore[list-item]
-
-    def _row(self, ti_id: UUID) -> Any:
-        if self.left is None:
-            raise AirflowRuntimeError(ErrorResponse(error=ErrorType.API_SERVER_ERROR))
-        row = self.left
-        return SimpleNamespace(response_received=True, model_dump=lambda: row, **row)
 
     def context(self, try_number: int = 1) -> Any:
         source = service.World.GATE
@@ -127,55 +113,47 @@ def test_the_form_says_which_answer_the_gate_has_taken(gate: Gate) -> None:
     assert len(gate.notified) == 2
 
 
-def test_a_retry_takes_what_was_left_unread_and_says_so(gate: Gate) -> None:
+def test_a_retry_says_that_it_has_taken_nothing_so_that_the_form_keeps_what_is_in_it(
+    gate: Gate,
+) -> None:
     request = gate.world.ask()
-    gate.left = answered(request)
     with pytest.raises(TaskAwaitingInput):
-        gate.run(try_number=2)
-    (vote,) = gate.world.kinds("approval.voted")
-    assert vote.person("voter").id == "victor"
-    assert datetime.fromisoformat(gate.read_mark()) == AT
-
-
-def test_a_retry_that_finds_nothing_says_that_it_took_nothing(gate: Gate) -> None:
-    gate.world.ask()
+        gate.wake(request, answered(request))
     with pytest.raises(TaskAwaitingInput):
         gate.run(try_number=2)
     assert gate.read_mark() == ""
 
 
-def test_a_rejection_left_unread_is_on_record_though_the_gate_may_not_ask_again(gate: Gate) -> None:
+def test_what_the_form_kept_for_a_retry_is_one_vote(gate: Gate) -> None:
     request = gate.world.ask()
-    gate.left = answered(request, choice="Reject")
-    gate.world.open_finding("high")
-    with pytest.raises(AirflowFailException):
-        gate.run(try_number=2)
-    (vote,) = gate.world.kinds("approval.voted")
-    assert vote.body["choice"] == "reject"
-    assert vote.body["request_sha256"] == str(request.digest)
+    for _ in range(2):
+        with pytest.raises(TaskAwaitingInput):
+            gate.wake(request, answered(request))
+    assert len(gate.world.kinds("approval.voted")) == 1
+    assert gate.reasons() == []
 
 
-def test_an_answer_to_an_earlier_version_counts_for_that_version_only(gate: Gate) -> None:
+def test_an_answer_taken_for_an_earlier_version_says_nothing_about_the_next(gate: Gate) -> None:
     earlier = gate.world.ask()
-    gate.left = answered(earlier)
+    with pytest.raises(TaskAwaitingInput):
+        gate.wake(earlier, answered(earlier))
     gate.world.train('{"points": [3]}')
     gate.world.validate_model()
-    gate.operator.version = str(gate.world.version)
+    later = gate.world.ask(version=gate.world.version)
     with pytest.raises(TaskAwaitingInput):
-        gate.run(try_number=2)
+        gate.wake(later, answered(earlier))
     (vote,) = gate.world.kinds("approval.voted")
     assert vote.body["request_sha256"] == str(earlier.digest)
-    asked = gate.opened[-1]["params"]["request"]["value"]
-    assert asked != str(earlier.digest)
+    assert gate.reasons() == []
     assert datetime.fromisoformat(gate.read_mark()) == AT
 
 
 def test_an_answer_to_a_request_of_another_gate_is_refused(gate: Gate) -> None:
     other = service.Source("retail_pd", "run-1", "other_gate", -1, 1)
     elsewhere = gate.world.ask(version=gate.world.version, source=other)
-    gate.left = answered(elsewhere)
+    own = gate.world.ask()
     with pytest.raises(TaskAwaitingInput):
-        gate.run(try_number=2)
+        gate.wake(own, answered(elsewhere))
     assert not gate.world.kinds("approval.voted")
     assert "another request" in gate.reasons()[0]
 
