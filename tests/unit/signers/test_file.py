@@ -127,6 +127,7 @@ PUBLIC = (
         pem(Ed25519PrivateKey.generate())[:60],
         b"-----BEGIN ENCRYPTED PRIVATE KEY-----\n",
     ],
+    ids=["empty", "nonsense", "binary", "public", "other kind", "cut", "encrypted, cut"],
 )
 def test_what_is_no_key_is_refused_and_never_repeated(tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "log.key"
