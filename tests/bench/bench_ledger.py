@@ -108,8 +108,9 @@ def bench_view(folder: Path) -> dict[str, object]:
     ledger.append(DRAFT)
     store = SqliteStore(folder / "view.db")
     signers = open_signers(folder / "keys")
-    body = {"request_sha256": "x", "target": "p"}
-    entry = Entry(ledger.origin, "model.scored", "", datetime.now(UTC), "retail_pd", None, body)
+    body = {"request_sha256": f"sha256:{'b' * 64}", "target": "production"}
+    version = Digest("a" * 64)
+    entry = Entry(ledger.origin, "model.scored", "", datetime.now(UTC), "retail_pd", version, body)
     rows = []
     for number in range(VIEW_ENTRIES):
         key = entry_key(ledger.origin, "model.scored", str(number))
