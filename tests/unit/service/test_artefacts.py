@@ -179,10 +179,11 @@ def test_pickles_are_found_whatever_they_are_called(model: Path, name: str) -> N
         b"BZh is no bzip2 stream",
         _npy(np.arange(3.0)),
         _zip("weights.json", b"{}"),
-        gzip.compress(b'{"a": 1}'),
+        gzip.compress(b'{"a": 1}', mtime=0),
         _tar(b"text", "w:gz"),
         random.Random(7).randbytes(100).replace(b"\x80", b"\x00"),
     ],
+    ids=[f"plain{number}" for number in range(12)],
 )
 def test_plain_formats_are_no_pickles(model: Path, content: bytes) -> None:
     (model / "weights.bin").write_bytes(content)
