@@ -34,8 +34,11 @@ def loaded() -> tuple[list[str], list[str]]:
 
 
 def test_importing_the_plugin_loads_nothing_but_itself(loaded):
-    imported, _ = loaded
-    assert imported == ["airflow_mlgov", "airflow_mlgov.plugins", "airflow_mlgov.plugins.mlgov"]
+    imported, _ = loaded  # where we are installed, Airflow has read who we are before
+    assert set(imported) - {"airflow_mlgov"} == {
+        "airflow_mlgov.plugins",
+        "airflow_mlgov.plugins.mlgov",
+    }
 
 
 def test_the_listener_is_loaded_on_demand_and_brings_no_web_framework(loaded):
