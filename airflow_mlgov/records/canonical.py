@@ -78,6 +78,17 @@ def parse_json(data: bytes) -> Any:
         raise LedgerIntegrityError(f"Not canonical JSON: {error}.") from error
 
 
+def signable_text(text: str, limit: int) -> str:
+    """Return foreign text as a signed payload may hold it: no lone surrogates, NFC, cut.
+
+    Args:
+        text: Anything.
+        limit: Characters to keep, at least 0.
+    """
+    clean = text.encode("utf-8", "replace").decode("utf-8")
+    return unicodedata.normalize("NFC", clean)[:limit]
+
+
 def _ordered(value: Any, depth: int) -> Json:
     if depth < 0:
         raise LedgerIntegrityError(f"Nested deeper than {MAX_DEPTH} levels.")

@@ -27,6 +27,11 @@ class Source:
     map_index: int = -1
     try_number: int = 0
 
+    @property
+    def task(self) -> tuple[str, str, str, int]:
+        """The task instance, whichever its try."""
+        return self.dag_id, self.run_id, self.task_id, self.map_index
+
     def as_json(self) -> dict[str, Any]:
         """Return the source as JSON values; what is not ASCII is percent-encoded."""
         return {

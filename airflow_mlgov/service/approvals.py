@@ -52,12 +52,6 @@ class Use:
     source: Source
     alias: str
 
-    @property
-    def task(self) -> tuple[str, str, str, int]:
-        """The task instance, whichever its try."""
-        source = self.source
-        return source.dag_id, source.run_id, source.task_id, source.map_index
-
 
 @dataclass(frozen=True, slots=True)
 class Standing:
@@ -229,15 +223,15 @@ def _standing(
 def _electorate(gov: Governance, view: LedgerView, entry: SealedEntry) -> Electorate:
     developers = list(gov.model(entry.model).developers)
     for trained in view.select("model.trained", model=entry.model, version=entry.version):
-        developer = _person(trained, "developer")
+        developer = person_of(trained, "developer")
         if developer is not None and trained.index < entry.index:
             developers += [developer.id, developer.name]
-    requester = _person(entry, "requester")
+    requester = person_of(entry, "requester")
     is_known = requester is not None or "requester" not in entry.people
     return Electorate(requester, tuple(dict.fromkeys(developers)), is_known)
 
 
-def _person(entry: SealedEntry, field: str) -> Person | None:
+def person_of(entry: SealedEntry, field: str) -> Person | None:
     """Return a person whom an entry names; None if that cannot be told, for whatever reason."""
     with suppress(LedgerIntegrityError):
         return entry.person(field)
@@ -257,7 +251,7 @@ def _votes(view: LedgerView, asked: SealedEntry) -> Iterator[Vote]:
             yield Vote(
                 index=entry.index,
                 request=Digest.parse(request),
-                voter=_person(entry, "voter"),
+                voter=person_of(entry, "voter"),
                 choice=Choice(entry.body["choice"]),
                 comment=_comment(entry),
                 assurance=_ASSURANCE[entry.signed_by],
@@ -270,9 +264,7 @@ def _use(view: LedgerView, request: ApprovalRequest) -> Use | None:
     for entry in entries:
         body, use = entry.body, entry.body["use"]
         task = (use["dag_id"], use["run_id"], use["task_id"], use["map_index"])
-        source = entry.source
-        is_own = task == (source.dag_id, source.run_id, source.task_id, source.map_index)
         named = (body["request_sha256"], body["target"]) == (str(request.digest), request.target)
-        if is_own and named:
+        if named and task == entry.source.task:
             return Use(request.model, request.target, Source(*task), str(body.get("alias", "")))
     return None

@@ -17,6 +17,7 @@ from airflow_mlgov.records.people import Person
 if TYPE_CHECKING:
     from airflow_mlgov.service.ledger import LedgerView, SealedEntry
 
+FINDING_REMEDY = "A finding is dealt with by a new version that does not have it."
 ERASED, UNREADABLE = "(erased)", "(unreadable)"
 
 _Key: TypeAlias = tuple[str, str, Digest]
@@ -65,6 +66,12 @@ def all_findings(view: LedgerView, model: str | None = None) -> list[Finding]:
         for key in [key for key in known if _is_meant(entry, key)]:
             known[key] = replace(known[key], is_open=False)
     return list(known.values())
+
+
+def high_findings(view: LedgerView, model: str, version: Digest) -> list[str]:
+    """Return the ids of a version's open High findings."""
+    found = (finding for finding in open_findings(view, model) if finding.version == version)
+    return [finding.id for finding in found if finding.severity is Severity.HIGH]
 
 
 def severity_rank(severity: Severity) -> int:

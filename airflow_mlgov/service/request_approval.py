@@ -17,9 +17,9 @@ from airflow_mlgov.records.digest import Digest
 from airflow_mlgov.records.governance import ApprovalRequest
 from airflow_mlgov.records.people import Person
 from airflow_mlgov.records.source import Source
+from airflow_mlgov.service.findings import FINDING_REMEDY, high_findings
 from airflow_mlgov.service.governance import Governance
 from airflow_mlgov.service.ledger import EntryDraft, LedgerView, Receipt, SealedEntry
-from airflow_mlgov.service.verify_use import high_findings
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,5 +208,5 @@ def _refuse_open_high_findings(view: LedgerView, model: str, version: Digest) ->
     if high:
         raise RequestRefusedError(
             f"Version {version} of model {model!r} has open High findings: {', '.join(high)}.",
-            remedy="A finding is dealt with by a new version that does not have it.",
+            remedy=FINDING_REMEDY,
         )

@@ -103,7 +103,7 @@ def _record_use(gov: Governance, model: ModelInUse) -> None:
     if model.clearance is None:
         return
     use, source = model.clearance.use, model.clearance.use.source
-    task = (*map(str, use.task), str(source.try_number))
+    task = (*map(str, source.task), str(source.try_number))
     draft = EntryDraft(
         kind="model.scored",
         model=use.model,

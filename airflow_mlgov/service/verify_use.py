@@ -6,7 +6,6 @@ taken from XCom, from task states or from an entry that says "granted".
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -18,12 +17,12 @@ from airflow_mlgov.errors import (
     MlgovError,
 )
 from airflow_mlgov.policy.tally import Decision, tally
+from airflow_mlgov.records.canonical import signable_text
 from airflow_mlgov.records.clock import to_text
 from airflow_mlgov.records.digest import Digest
-from airflow_mlgov.records.governance import Severity
 from airflow_mlgov.service.approvals import Standing, Use, standings
 from airflow_mlgov.service.artefacts import hash_directory
-from airflow_mlgov.service.findings import open_findings
+from airflow_mlgov.service.findings import FINDING_REMEDY, high_findings
 from airflow_mlgov.service.governance import Governance
 from airflow_mlgov.service.ledger import EntryDraft, LedgerView, SealedEntry
 from airflow_mlgov.service.ports import Registry, RegistryVersion
@@ -186,20 +185,14 @@ def record_refusal(
             version=version,
             body={
                 "check": refusal.check,
-                "reason": _plain(refusal.reason),
-                "target": _plain(use.target),
+                "reason": signable_text(refusal.reason, MAX_REASON),
+                "target": signable_text(use.target, MAX_REASON),
             },
-            identity=(*map(str, use.task), str(source.try_number), refusal.check, at),
+            identity=(*map(str, source.task), str(source.try_number), refusal.check, at),
             source=source,
         )
     )
     gov.ledger.seal(receipt)
-
-
-def _plain(text: str) -> str:
-    """Return a text that may stand in an entry's body whatever a DAG put into it."""
-    clean = text.encode("utf-8", "replace").decode("utf-8")
-    return unicodedata.normalize("NFC", clean)[:MAX_REASON]
 
 
 def _without_try(use: Use) -> Use:
@@ -270,14 +263,8 @@ def _refuse_open_high_findings(view: LedgerView, use: Use, version: Digest) -> N
         raise GuardRefusedError(
             "findings",
             f"Version {version} has open High findings: {', '.join(high)}.",
-            remedy="A finding is dealt with by a new version that does not have it.",
+            remedy=FINDING_REMEDY,
         )
-
-
-def high_findings(view: LedgerView, model: str, version: Digest) -> list[str]:
-    """Return the ids of a version's open High findings."""
-    found = (finding for finding in open_findings(view, model) if finding.version == version)
-    return [finding.id for finding in found if finding.severity is Severity.HIGH]
 
 
 def _why_not_granted(standing: Standing) -> str:

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from airflow_mlgov.errors import ApprovalDeniedError, LedgerIntegrityError, RequestRefusedError
 from airflow_mlgov.policy.tally import Decision, RefusedVote
+from airflow_mlgov.records.canonical import signable_text
 from airflow_mlgov.records.clock import to_text
 from airflow_mlgov.records.governance import ApprovalRequest, Choice
 from airflow_mlgov.records.people import Person
 from airflow_mlgov.records.source import Source
-from airflow_mlgov.service.approvals import Standing, standing_of
+from airflow_mlgov.service.approvals import Standing, person_of, standing_of
+from airflow_mlgov.service.findings import FINDING_REMEDY, high_findings
 from airflow_mlgov.service.governance import Governance
 from airflow_mlgov.service.ledger import EntryDraft, LedgerView
-from airflow_mlgov.service.verify_use import high_findings
 
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE = "urn:airflow-mlgov:predicate:approval:1"
@@ -72,7 +72,7 @@ def record_answer(
             body=body,
             identity=_identity(request, answer),
             people={"voter": answer.person} if answer.person else {},
-            texts={"comment": _clean(answer.comment)},
+            texts={"comment": signable_text(answer.comment, MAX_COMMENT)},
             source=source,
         )
     )
@@ -87,8 +87,8 @@ def _is_on_record(gov: Governance, request: ApprovalRequest, answer: Answer) -> 
     gate = _gate_of(request)
     return answer.person is not None and any(
         entry.body.get("answered_at") == to_text(answer.answered_at)
-        and replace(entry.source, try_number=0) == gate
-        and entry.person("voter") == answer.person
+        and entry.source.task == gate.task
+        and person_of(entry, "voter") == answer.person
         for entry in gov.ledger.view().select("approval.voted", model=request.model)
     )
 
@@ -101,11 +101,6 @@ def _not_a_vote(request: ApprovalRequest, answer: Answer) -> list[str]:
     if answer.request.strip() != str(request.digest):
         return ["the form was of another request: it was old; open it again"]
     return []
-
-
-def _clean(comment: str) -> str:
-    text = comment.encode("utf-8", "replace").decode("utf-8")
-    return unicodedata.normalize("NFC", text)[:MAX_COMMENT]
 
 
 def count_votes(gov: Governance, request: ApprovalRequest) -> Standing:
@@ -154,7 +149,7 @@ def _drafts(view: LedgerView, standing: Standing) -> Iterator[EntryDraft]:
             raise RequestRefusedError(
                 f"All seats are filled, but version {request.version} has open High findings: "
                 f"{', '.join(high)}.",
-                remedy="A finding is dealt with by a new version that does not have it.",
+                remedy=FINDING_REMEDY,
             )
     if standing.decision is not Decision.OPEN and not is_decided:
         yield _decision(standing)
