@@ -4,8 +4,9 @@ When a task opens a form that exists already, Airflow keeps the form's old text 
 answer that stands in it. After a vote the form would show the old seats, after a clear the old
 version; and an answer that came in since the gate last looked would be gone. For forms of our gate
 this middleware therefore does that part itself, in one statement: it writes what the gate sent and
-deletes the answer that the gate says it has taken. Any other answer stays, and Airflow resumes the
-task with it as soon as the task parks.
+deletes the answer that the gate says it has taken. Any other answer stays, and is told to the gate
+in the reply: to park on an answered form would make Airflow resume the task at once, which is just
+what makes Airflow 3.3 fail it with "state mismatch".
 
 It does so only for a task that Airflow itself lets read that very form with the same token: reading
 and opening a form need the same right. Everything else goes to Airflow unchanged.
@@ -14,16 +15,19 @@ and opening a form need the same right. Everything else goes to Airflow unchange
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 from uuid import UUID
 
-from airflow_mlgov.dossiers.approval_form import ANSWER_READ
+from airflow_mlgov.dossiers.approval_form import ANSWER_READ, UNREAD_ANSWER
 
 if TYPE_CHECKING:
     from airflow.api_fastapi.execution_api.datamodels.hitl import HITLDetailRequest
+    from sqlalchemy import CursorResult
+    from sqlalchemy.orm import Session
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 _OPEN_FORM = re.compile(
@@ -34,6 +38,7 @@ _BODY_HEADERS = {b"content-length", b"content-type", b"transfer-encoding"}
 _NEW_TOKEN = b"refreshed-api-token"
 _SAME_MOMENT = timedelta(milliseconds=1)
 MAX_BODY_BYTES = 1 << 20
+_LOOKS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +84,11 @@ class FormRefreshMiddleware:
         if form is not None:
             status, headers = await self._ask_for_form(scope)
             task_instance_id = UUID(match.group(1))
-            if status == 200 and await asyncio.to_thread(reopen_form, task_instance_id, form):
-                await _send_created(send, form.sent.model_dump_json().encode(), headers)
-                return
+            if status == 200:
+                reply = await asyncio.to_thread(reopen_form, task_instance_id, form)
+                if reply is not None:
+                    await _send_created(send, json.dumps(reply).encode(), headers)
+                    return
         await self.app(scope, receive_again, send)
 
     async def _ask_for_form(self, scope: Scope) -> tuple[int, list[tuple[bytes, bytes]]]:
@@ -129,7 +136,7 @@ def gate_form(body: bytes) -> GateForm | None:
     return GateForm(sent, answer_read)
 
 
-def reopen_form(task_instance_id: UUID, form: GateForm) -> bool:
+def reopen_form(task_instance_id: UUID, form: GateForm) -> dict[str, Any] | None:
     """Let a form say what the gate sent, ready to be answered; an answer not yet taken stays.
 
     Args:
@@ -137,42 +144,72 @@ def reopen_form(task_instance_id: UUID, form: GateForm) -> bool:
         form: What the gate sent.
 
     Returns:
-        False if there is no such form.
+        What to tell the gate: the form as sent, with the answer that it has not taken, if there is
+        one; None if there is no such form.
     """
-    from airflow.models.hitl import HITLDetail
     from airflow.utils.session import create_session
-    from sqlalchemy import null, select, update
 
-    mine = HITLDetail.ti_id == task_instance_id
-    with create_session() as session:
-        found = session.execute(select(HITLDetail.responded_at).where(mine)).first()
-        if found is None:
-            return False
-        answered_at = found[0]
-        if answered_at is not None and not form.has_read(answered_at):
-            return True
-        # Whoever answers from here on has changed responded_at: then nothing is written.
-        seen = HITLDetail.responded_at
-        unchanged = seen.is_(None) if answered_at is None else seen == answered_at
-        session.execute(
-            update(HITLDetail)
-            .where(mine, unchanged)
-            .values(
-                subject=form.sent.subject,
-                body=form.sent.body,
-                options=form.sent.options,
-                defaults=null(),
-                multiple=form.sent.multiple,
-                params=form.sent.params,
-                assignees=[user.model_dump() for user in form.sent.assigned_users],
-                responded_at=None,
-                responded_by=null(),
-                chosen_options=null(),
-                params_input={},
-            )
-            .execution_options(synchronize_session=False)
+    reply = form.sent.model_dump(mode="json")
+    for _ in range(_LOOKS):
+        with create_session() as session:
+            found = _answer_of(session, task_instance_id)
+            if found is None:
+                return None
+            answered_at = found["responded_at"]
+            if answered_at is not None and not form.has_read(answered_at):
+                told = {**found, "responded_at": answered_at.isoformat()}
+                reply["params"]["request"]["schema"][UNREAD_ANSWER] = told
+                return reply
+            if _rewrite(session, task_instance_id, answered_at, form.sent):
+                return reply
+    return reply
+
+
+def _answer_of(session: Session, task_instance_id: UUID) -> dict[str, Any] | None:
+    """Return what stands in a form as its answer, as Airflow hands it to a task that it resumes."""
+    from airflow.models.hitl import HITLDetail
+    from sqlalchemy import select
+
+    query = select(
+        HITLDetail.chosen_options,
+        HITLDetail.params_input,
+        HITLDetail.responded_at,
+        HITLDetail.responded_by.label("responded_by_user"),
+    ).where(HITLDetail.ti_id == task_instance_id)
+    row = session.execute(query).mappings().one_or_none()
+    return None if row is None else dict(row)
+
+
+def _rewrite(
+    session: Session, task_instance_id: UUID, answered_at: datetime | None, sent: HITLDetailRequest
+) -> bool:
+    """Write the form anew, without its answer; False if somebody has answered since the look."""
+    from airflow.models.hitl import HITLDetail
+    from sqlalchemy import null, update
+
+    seen = HITLDetail.responded_at
+    written = session.execute(
+        update(HITLDetail)
+        .where(
+            HITLDetail.ti_id == task_instance_id,
+            seen.is_(None) if answered_at is None else seen == answered_at,
         )
-    return True
+        .values(
+            subject=sent.subject,
+            body=sent.body,
+            options=sent.options,
+            defaults=null(),
+            multiple=sent.multiple,
+            params=sent.params,
+            assignees=[user.model_dump() for user in sent.assigned_users],
+            responded_at=None,
+            responded_by=null(),
+            chosen_options=null(),
+            params_input={},
+        )
+        .execution_options(synchronize_session=False)
+    )
+    return bool(cast("CursorResult[Any]", written).rowcount)
 
 
 async def _read(receive: Receive) -> tuple[bytes, Receive]:

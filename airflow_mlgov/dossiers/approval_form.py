@@ -25,6 +25,10 @@ ANSWER_READ = "x-answer-read"
 """Key in the schema of the form's ``request`` field: when the last answer was given that the gate
 has taken, as ISO 8601; empty if it has taken none. Airflow shows no such key."""
 
+UNREAD_ANSWER = "x-unread-answer"
+"""Key in the same schema, only in what the gate is told when it opens its form: the answer that
+stands in the form and that the gate has not taken."""
+
 
 @dataclass(frozen=True, slots=True)
 class SeatLine:

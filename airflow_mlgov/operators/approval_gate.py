@@ -10,9 +10,10 @@ from airflow.providers.standard.operators.hitl import HITLOperator
 from airflow.sdk import Param
 from airflow.sdk.definitions.param import ParamsDict
 from airflow.sdk.exceptions import AirflowException, TaskAwaitingInput
-from airflow.sdk.execution_time.hitl import HITLUser, upsert_hitl_detail
+from airflow.sdk.execution_time.comms import CreateHITLDetailPayload, HITLDetailRequestResult
+from airflow.sdk.execution_time.hitl import HITLUser
 
-from airflow_mlgov.dossiers.approval_form import ANSWER_READ
+from airflow_mlgov.dossiers.approval_form import ANSWER_READ, UNREAD_ANSWER
 from airflow_mlgov.errors import ConfigurationError
 from airflow_mlgov.operators.approval_runs import ApprovalRuns
 from airflow_mlgov.operators.run import governed_run, source_of, trigger_user
@@ -41,7 +42,7 @@ _FORM_ARGUMENTS = (
     "assigned_users",
     "response_timeout",
 )
-LEAST_RETRIES = 3
+LEAST_RETRIES = 10
 
 
 class ApprovalGateOperator(HITLOperator):
@@ -66,9 +67,10 @@ class ApprovalGateOperator(HITLOperator):
         target: Environment to be approved for; one of the inventory entry's ``targets``. Templated.
         version: Manifest digest ``sha256:…`` to ask about; default: the candidate that
             TrainModelOperator registered in the same run. Templated.
-        retries: At least 3; fewer, also from ``default_args``, become 3. Airflow fails a parked
+        retries: At least 10; fewer, also from ``default_args``, become 10. Airflow fails a parked
             task with "state mismatch" if an answer overtakes the executor's report of the parking:
-            that is no decision, so the gate must be able to try again. A decision is never retried.
+            that is no decision, so the gate must be able to try again, once for each such answer.
+            A decision is never retried.
         retry_delay: 5 seconds by default.
         **kwargs: Those of every operator, and ``notifiers``, which are called each time that the
             gate begins to wait. ``execution_timeout`` limits the gate's work, not the waiting.
@@ -154,7 +156,7 @@ class ApprovalGateOperator(HITLOperator):
             return self._count(gov, standing.request, context, answer)
 
     def _ask(self, gov: Governance, context: Context) -> dict[str, Any]:
-        """Ask. An answer that an earlier try left unread stays in the form, and wakes the task."""
+        """Ask. An answer that an earlier try left unread still stands in the form, and counts."""
         from airflow_mlgov.service.request_approval import request_approval
 
         request = request_approval(gov, self._question(context))
@@ -183,7 +185,9 @@ class ApprovalGateOperator(HITLOperator):
         from airflow_mlgov.policy.tally import Decision
         from airflow_mlgov.service.vote import count_votes
 
-        self._open_form(gov, request, context, read)
+        while (unread := self._open_form(gov, request, context, read)) is not None:
+            self._take(gov, request, unread, context)
+            read = unread
         try:
             standing = count_votes(gov, request)
         finally:
@@ -200,14 +204,15 @@ class ApprovalGateOperator(HITLOperator):
 
     def _open_form(
         self, gov: Governance, request: ApprovalRequest, context: Context, read: Answer | None
-    ) -> None:
+    ) -> Answer | None:
+        """Open the form anew; an answer in it that is not the one already read is returned."""
         from airflow_mlgov.dossiers.approval_form import body_of, subject_of
         from airflow_mlgov.service.approvals import standing_of
         from airflow_mlgov.service.describe import describe
 
         standing = standing_of(gov, gov.ledger.view(), request.digest)
         if standing is None or standing.decision.value != "open":
-            return
+            return None
         form = describe(gov, standing)
         self.subject, self.body = subject_of(form), body_of(form)
         self.params = _form_fields(
@@ -216,7 +221,7 @@ class ApprovalGateOperator(HITLOperator):
             read.answered_at.isoformat() if read else "",
         )
         self.assigned_users = [HITLUser(id=user, name=user) for user in standing.pack.users]
-        upsert_hitl_detail(
+        unread = _send_form(
             ti_id=context["ti"].id,
             options=self.options,
             subject=self.subject,
@@ -226,6 +231,7 @@ class ApprovalGateOperator(HITLOperator):
             params=self.serialized_params,
             assigned_users=self.assigned_users,
         )
+        return _answer_of(unread) if unread else None
 
     def _wait(self, request: ApprovalRequest, context: Context) -> NoReturn:
         for notifier in self.notifiers:
@@ -234,6 +240,22 @@ class ApprovalGateOperator(HITLOperator):
         raise TaskAwaitingInput(
             method_name="execute_complete", kwargs={"request": str(request.digest)}
         )
+
+
+def _send_form(**form: Any) -> Mapping[str, Any] | None:
+    """Open the form as Airflow's ``upsert_hitl_detail`` does, which drops the reply.
+
+    Returns:
+        The answer that stands in the form unread, if our middleware told of one.
+    """
+    from airflow.sdk.execution_time.task_runner import SUPERVISOR_COMMS
+
+    reply = SUPERVISOR_COMMS.send(CreateHITLDetailPayload.model_validate(form))
+    fields = reply.params if isinstance(reply, HITLDetailRequestResult) else None
+    told: Mapping[str, Any] | None = (
+        (fields or {}).get("request", {}).get("schema", {}).get(UNREAD_ANSWER)
+    )
+    return told
 
 
 def _refuse_form_arguments(kwargs: Mapping[str, Any]) -> None:

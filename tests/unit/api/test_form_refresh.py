@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session
 
 from airflow_mlgov.api import form_refresh
 from airflow_mlgov.api.form_refresh import MAX_BODY_BYTES, FormRefreshMiddleware, gate_form
-from airflow_mlgov.dossiers.approval_form import ANSWER_READ
+from airflow_mlgov.dossiers.approval_form import ANSWER_READ, UNREAD_ANSWER
 
 TASK = UUID("01234567-89ab-4cde-8f01-23456789abcd")
 PATH = f"/execution/hitlDetails/{TASK}"
@@ -165,6 +165,8 @@ def test_the_worker_can_read_the_reply(airflow: Airflow) -> None:
     airflow.keep()
     reply = HITLDetailRequest.model_validate_json(call(airflow, form())[1])
     assert (reply.ti_id, reply.subject) == (TASK, "Approve?")
+    assert reply.params is not None
+    assert UNREAD_ANSWER not in reply.params["request"]["schema"]
 
 
 @pytest.mark.parametrize("drift", [0, 400, -400])
@@ -180,8 +182,16 @@ def test_the_answer_that_the_gate_has_taken_goes(airflow: Airflow, drift: int) -
 @pytest.mark.parametrize("read", ["", (AT - timedelta(seconds=1)).isoformat()])
 def test_an_answer_that_the_gate_has_not_taken_stays(airflow: Airflow, read: str) -> None:
     airflow.keep(**ANSWER)
-    assert call(airflow, form(read))[0] == 201
+    status, body, _ = call(airflow, form(read))
+    assert status == 201
+    told = json.loads(body)["params"]["request"]["schema"][UNREAD_ANSWER]
     row = airflow.row()
+    assert told == {
+        "chosen_options": ["Reject"],
+        "params_input": {"comment": "no"},
+        "responded_at": AT.isoformat(),
+        "responded_by_user": {"id": "victor", "name": "victor"},
+    }
     assert (row.chosen_options, row.params_input) == (["Reject"], {"comment": "no"})
     assert row.responded_by == {"id": "victor", "name": "victor"}
     assert row.responded_at is not None
@@ -208,9 +218,11 @@ def test_an_answer_that_comes_between_look_and_write_stays(
         return has_read(self, answered_at)
 
     monkeypatch.setattr(form_refresh.GateForm, "has_read", slowly)
-    assert call(airflow, form(AT.isoformat()))[0] == 201
+    status, body, _ = call(airflow, form(AT.isoformat()))
     row = airflow.row()
-    assert (row.chosen_options, row.body) == (["Reject"], "nobody sits")
+    assert (status, row.chosen_options, row.body) == (201, ["Reject"], "nobody sits")
+    told = json.loads(body)["params"]["request"]["schema"][UNREAD_ANSWER]
+    assert told["responded_at"] == later.isoformat()
 
 
 @pytest.mark.parametrize("status", [401, 403, 404, 500])
