@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.standard.operators.python import PythonOperator
-from airflow.sdk.bases.decorator import DecoratedOperator, task_decorator_factory
+from airflow.sdk.bases.decorator import task_decorator_factory
 
-from airflow_mlgov.operators.file_lineage import FileLineageMixin
+from airflow_mlgov.decorators.file_task import FileTaskOperator
 from airflow_mlgov.operators.lineage import is_listening, quietly
 from airflow_mlgov.operators.run import governed_run, source_of
 
@@ -44,52 +43,31 @@ class GovernedModel:
     uri: str
 
 
-class GovernedTaskOperator(FileLineageMixin, DecoratedOperator, PythonOperator):
+class GovernedTaskOperator(FileTaskOperator):
     """What ``@task.governed`` makes of a function; see `governed_task`."""
 
-    template_fields: Sequence[str] = (
-        "templates_dict",
-        "op_args",
-        "op_kwargs",
-        "model",
-        "target",
-        "alias",
-        "inputs",
-        "outputs",
-    )
+    template_fields: Sequence[str] = (*FileTaskOperator.template_fields, "model", "target", "alias")
     custom_operator_name = "@task.governed"
 
     def __init__(
         self,
         *,
         python_callable: Callable[..., Any],
-        op_args: Collection[Any] | None = None,
         op_kwargs: Mapping[str, Any] | None = None,
         model: str,
         target: str = "production",
         alias: str = "champion",
         registry_conn_id: str = "mlflow_default",
-        inputs: Sequence[str] = (),
-        outputs: Sequence[str] = (),
         **kwargs: Any,
     ) -> None:
         op_kwargs = dict(op_kwargs or {})
         if ARGUMENT in inspect.signature(python_callable).parameters:
             op_kwargs.setdefault(ARGUMENT, None)
-        upstream = {"python_callable": python_callable, "op_args": op_args, "op_kwargs": op_kwargs}
-        super().__init__(
-            kwargs_to_upstream=upstream,
-            python_callable=python_callable,
-            op_args=op_args,
-            op_kwargs=op_kwargs,
-            **kwargs,
-        )
+        super().__init__(python_callable=python_callable, op_kwargs=op_kwargs, **kwargs)
         self.model = model
         self.target = target
         self.alias = alias
         self.registry_conn_id = registry_conn_id
-        self.inputs = list(inputs)
-        self.outputs = list(outputs)
 
     def execute(self, context: Context) -> Any:
         """Verify, note the use, run the function with the verified files; or refuse."""

@@ -1,0 +1,90 @@
+"""A governed function on a real ledger and a registry in a folder."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from airflow.sdk import DAG
+from airflow.sdk.exceptions import AirflowFailException
+
+from airflow_mlgov.decorators.governed import GovernedModel, GovernedTaskOperator
+from airflow_mlgov.service.artefacts import hash_directory
+from airflow_mlgov.service.promote import promote
+
+FILE = Path(__file__).resolve().parents[1] / "service" / "conftest.py"
+_SPEC = importlib.util.spec_from_file_location("governed_world", FILE)
+assert _SPEC is not None
+assert _SPEC.loader is not None
+service: Any = importlib.util.module_from_spec(_SPEC)
+sys.modules["governed_world"] = service
+_SPEC.loader.exec_module(service)
+world, candidate = service.world, service.candidate
+
+CONTEXT: Any = {
+    "ti": SimpleNamespace(
+        dag_id="retail_pd", run_id="run-1", task_id="score", map_index=-1, try_number=1
+    )
+}
+
+
+@pytest.fixture
+def promoted(candidate: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    candidate.approve(candidate.ask())
+    promote(candidate.gov, candidate.registry, candidate.use())
+    monkeypatch.setattr("airflow_mlgov.wiring.open_governance", lambda: candidate.gov)
+    monkeypatch.setattr("airflow_mlgov.wiring.open_registry", lambda _conn_id: candidate.registry)
+    return candidate
+
+
+def run(function: Any, **kwargs: Any) -> Any:
+    with DAG("retail_pd"):
+        task = GovernedTaskOperator(
+            task_id="score", python_callable=function, model="retail_pd", **kwargs
+        )
+    return GovernedTaskOperator.execute.__wrapped__(task, CONTEXT)  # type: ignore[attr-defined]
+
+
+def test_the_function_gets_its_arguments_and_the_verified_files(promoted: Any) -> None:
+    def score(clients: str, governed_model: Any = None) -> tuple[str, str, str]:
+        assert isinstance(governed_model, GovernedModel)
+        return clients, governed_model.version, str(hash_directory(governed_model.path).digest)
+
+    version = str(promoted.version)
+    assert run(score, op_args=["clients.csv"]) == ("clients.csv", version, version)
+    (used,) = promoted.kinds("model.scored")
+    assert used.source.task_id == "score"
+
+
+def test_a_function_may_do_without_the_files(promoted: Any) -> None:
+    assert run(lambda: "done") == "done"
+    assert len(promoted.kinds("model.scored")) == 1
+
+
+def test_a_changed_model_lets_no_function_run(promoted: Any) -> None:
+    (promoted.registry.folder("retail_pd", "1") / "scorecard.json").write_text("{}")
+    ran: list[int] = []
+    with pytest.raises(AirflowFailException, match="digest"):
+        run(lambda: ran.append(1))
+    assert ran == []
+
+
+def test_the_files_it_reads_and_writes_are_templated(promoted: Any) -> None:
+    with DAG("retail_pd"):
+        task = GovernedTaskOperator(
+            task_id="score",
+            python_callable=lambda: None,
+            model="{{ params.model }}",
+            inputs=["{{ ds }}.csv"],
+            outputs=["scores-{{ ds }}.csv"],
+        )
+    task.render_template_fields({"ds": "2026-06-01", "params": {"model": "retail_pd"}})
+    assert (task.model, task.inputs, task.outputs) == (
+        "retail_pd",
+        ["2026-06-01.csv"],
+        ["scores-2026-06-01.csv"],
+    )
