@@ -1,22 +1,30 @@
-"""``airflow mlgov ledger``: verify it, show it, write down whose keys count."""
+"""``airflow mlgov ledger``: verify it, export it, write down whose keys count."""
 
 from __future__ import annotations
 
 import secrets
 from argparse import Namespace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from airflow_mlgov.cli.run import FOR_PROGRAMS, print_rows, printable, reports_errors, tell
+from airflow_mlgov.cli.ledger_reading import reading_commands
+from airflow_mlgov.cli.run import (
+    FOR_PROGRAMS,
+    command,
+    option,
+    positional,
+    print_rows,
+    printable,
+    reports_errors,
+    tell,
+)
 from airflow_mlgov.errors import ConfigurationError
-from airflow_mlgov.records.clock import to_text
 
 if TYPE_CHECKING:
-    from airflow.cli.cli_config import ActionCommand, Arg
+    from airflow.cli.cli_config import ActionCommand
 
     from airflow_mlgov.ledger.checkpoint import Checkpoint
     from airflow_mlgov.ledger.trust import TrustRoot
-    from airflow_mlgov.ledger.view import SealedEntry
 
 
 @reports_errors
@@ -44,20 +52,6 @@ def verify(args: Namespace) -> None:
 
 
 @reports_errors
-def show(args: Namespace) -> None:
-    """List the entries of a ledger, all or by model and kind, in its order."""
-    from airflow_mlgov.wiring import open_ledger
-
-    view = open_ledger().view()
-    kinds = [args.kind] if args.kind else []
-    to_row = _full_row if args.output in FOR_PROGRAMS else _short_row
-    print_rows([to_row(entry) for entry in view.select(*kinds, model=args.model)], args.output)
-    if not kinds and args.model is None and view.violations:
-        count = len(view.violations)
-        tell(f"{count} more entries count for nothing; `airflow mlgov ledger verify` says why.")
-
-
-@reports_errors
 def trust(args: Namespace) -> None:
     """Write the file that tells a verifier which log is meant and whose keys count."""
     from airflow_mlgov.wiring import open_ledger
@@ -82,79 +76,45 @@ def checkpoint(args: Namespace) -> None:
     tell(f"Wrote {args.file} over {newest.size} entries. Keep it where the ledger is not.")
 
 
+@reports_errors
+def export_tiles(args: Namespace) -> None:
+    """Write everything under the newest signed checkpoint in C2SP tlog-tiles form."""
+    from airflow_mlgov.service.export_tiles import export_tiles as write_tiles
+    from airflow_mlgov.wiring import open_ledger
+
+    view = open_ledger().view()
+    new = write_tiles(view, Path(args.folder))
+    tell(f"Wrote {new} new files over {view.checkpoint.size} entries to {args.folder}.")
+
+
 def ledger_commands() -> list[ActionCommand]:
     """Return the commands of ``airflow mlgov ledger``."""
     from airflow.cli.cli_config import ARG_OUTPUT
 
-    to_file = _option("file", "File to write", required=True)
+    to_file = option("file", "File to write", required=True)
     return [
-        _command(
-            "verify",
+        command(
+            verify,
             "Check the whole ledger: exit 0 fine, 1 altered, 3 signed by an unknown key",
-            _option("trust", "Trust file, kept elsewhere (default: this deployment's own keys)"),
-            _option("file", "SQLite file of a ledger (default: the configured ledger)"),
-            _option("checkpoint", "Checkpoint kept elsewhere; repeat for more", action="append"),
+            option("trust", "Trust file, kept elsewhere (default: this deployment's own keys)"),
+            option("file", "SQLite file of a ledger (default: the configured ledger)"),
+            option("checkpoint", "Checkpoint kept elsewhere; repeat for more", action="append"),
             ARG_OUTPUT,
         ),
-        _command(
-            "show",
-            "List entries under the newest signed checkpoint",
-            _option("model", "Only entries about this model"),
-            _option("kind", "Only entries of this kind, such as approval.voted"),
-            ARG_OUTPUT,
-        ),
-        _command(
-            "trust",
+        command(
+            trust,
             "Write the trust file that `verify --trust` reads",
             to_file,
-            _option("vkey", "Also write the log's public key to this file, in C2SP note form"),
+            option("vkey", "Also write the log's public key to this file, in C2SP note form"),
         ),
-        _command("checkpoint", "Write the newest signed checkpoint, to keep elsewhere", to_file),
+        command(checkpoint, "Write the newest signed checkpoint, to keep elsewhere", to_file),
+        command(
+            export_tiles,
+            "Write the whole ledger as C2SP tlog-tiles, for tools of transparency logs",
+            positional("folder", "Folder to write to; an earlier export there is extended"),
+        ),
+        *reading_commands(),
     ]
-
-
-def _command(name: str, summary: str, *args: Arg) -> ActionCommand:
-    from airflow.cli.cli_config import ActionCommand, lazy_load_command
-
-    return ActionCommand(name, summary, lazy_load_command(f"{__name__}.{name}"), args)
-
-
-def _option(name: str, summary: str, **more: Any) -> Arg:
-    from airflow.cli.cli_config import Arg
-
-    return Arg((f"--{name}",), help=summary, **more)  # type: ignore[no-untyped-call]
-
-
-def _short_row(entry: SealedEntry) -> dict[str, Any]:
-    people = [entry.person(field) for field in sorted(entry.people)]
-    return {
-        "index": entry.index,
-        "at": to_text(entry.at),
-        "kind": entry.kind,
-        "model": entry.model,
-        "version": entry.version.short if entry.version else "",
-        "people": [person.name if person else "(erased)" for person in people],
-        "signed by": entry.signed_by.value,
-        "leaf hash": entry.leaf_hash[:12],
-    }
-
-
-def _full_row(entry: SealedEntry) -> dict[str, Any]:
-    people = {field: entry.person(field) for field in sorted(entry.people)}
-    return {
-        "index": entry.index,
-        "at": to_text(entry.at),
-        "kind": entry.kind,
-        "model": entry.model,
-        "version": str(entry.version) if entry.version else None,
-        "body": entry.body,
-        "people": {field: person.as_json() if person else None for field, person in people.items()},
-        "texts": {field: entry.text(field) for field in sorted(entry.texts)},
-        "source": entry.source.as_json(),
-        "signed_by": entry.signed_by.value,
-        "key": entry.key,
-        "leaf_hash": entry.leaf_hash,
-    }
 
 
 def _trust_in(file: str) -> TrustRoot:

@@ -8,15 +8,41 @@ from argparse import Namespace
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import wraps
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from airflow_mlgov.errors import MlgovError
+
+if TYPE_CHECKING:
+    from airflow.cli.cli_config import ActionCommand, Arg
 
 Handler: TypeAlias = Callable[[Namespace], None]
 Row: TypeAlias = Mapping[str, Any]
 
 FOR_PROGRAMS = frozenset({"json", "yaml"})
 """Values of ``--output`` that keep nesting; the others are for people."""
+
+
+def command(handler: Handler, summary: str, *args: Arg) -> ActionCommand:
+    """Return a command of Airflow's command line, named after its handler.
+
+    The handler's module is imported again only when the command is called.
+    """
+    from airflow.cli.cli_config import ActionCommand, lazy_load_command
+
+    loaded = lazy_load_command(f"{handler.__module__}.{handler.__name__}")
+    return ActionCommand(handler.__name__.replace("_", "-"), summary, loaded, args)
+
+
+def option(name: str, summary: str, **more: Any) -> Arg:
+    """Return an argument ``--name`` of a command."""
+    return positional(f"--{name}", summary, **more)
+
+
+def positional(name: str, summary: str, **more: Any) -> Arg:
+    """Return an argument of a command that is given by its place."""
+    from airflow.cli.cli_config import Arg
+
+    return Arg((name,), help=summary, **more)  # type: ignore[no-untyped-call]
 
 
 def reports_errors(handler: Handler) -> Handler:

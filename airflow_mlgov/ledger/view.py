@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from sys import intern
@@ -198,6 +198,11 @@ class LedgerView:
         known = 0 if earlier is None else self._take_over(earlier)
         self._peaks = _checked_peaks(self._peaks, known, self._leaves[known:], checkpoint)
 
+    @property
+    def leaves(self) -> Sequence[bytes]:
+        """The exact leaf bytes, in order."""
+        return tuple(self._leaves)
+
     def select(
         self, *kinds: str, model: str | None = None, version: Digest | None = None
     ) -> list[SealedEntry]:
@@ -271,8 +276,7 @@ def _checked_peaks(
 
 def _claims_of(leaf: bytes) -> tuple[str, str, str]:
     # A quick look, to decode only what is asked for: an entry that reads differently here and in
-    # the strict
-    # decoder is not canonical, so it counts for nothing either way.
+    # the strict decoder is not canonical, so it counts for nothing either way.
     try:
         value = json.loads(base64.b64decode(json.loads(leaf)["payload"]))
         return intern(str(value["kind"])), intern(str(value["model"])), str(value["version"])
