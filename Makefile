@@ -9,10 +9,10 @@ STAMP := $(VENV)/.installed
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down test lint bench clean
+.PHONY: help demo up down test test-long lint bench clean
 
 help:  ## Say what there is
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 8
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 8
 
 $(STAMP): pyproject.toml constraints/py311.txt constraints/install.py
 	@$(PYTHON) constraints/install.py $(VENV) $(EXTRAS)
@@ -30,6 +30,9 @@ down: $(STAMP)  ## Stop what `up` has started
 test: $(STAMP)  ## Unit, integration and end-to-end tests, the last on a live Airflow
 	@$(BIN)/python -m pytest tests/unit tests/integration -n $(WORKERS)
 	@$(BIN)/python -m pytest tests/e2e
+
+test-long: $(STAMP)  ## The ledger killed and failed at every system call; needs strace, takes minutes
+	@$(BIN)/python -m pytest tests/long
 
 lint: $(STAMP)  ## ruff, mypy --strict, import-linter
 	@$(BIN)/ruff check .
