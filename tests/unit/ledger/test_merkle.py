@@ -202,3 +202,25 @@ def test_threat_21_sizes_around_powers_of_two_up_to_a_large_one() -> None:
 def test_questions_beyond_the_tree_are_refused(call: object) -> None:
     with pytest.raises(LedgerIntegrityError):
         call()  # type: ignore[operator]
+
+
+def test_threat_23_hashes_of_another_length_prove_nothing() -> None:
+    """Cut elsewhere, the bytes under a node's hash would prove what never was a leaf."""
+    tree = merkle.MerkleTree(merkle.leaf_hash(leaf) for leaf in LEAVES[:2])
+    left, right = (merkle.leaf_hash(leaf) for leaf in LEAVES[:2])
+    merkle.verify_inclusion(left, 0, 2, [right], tree.root())
+    for leaf, sibling in ((left + right, b""), (b"", left + right), (left + right[:1], right[1:])):
+        with pytest.raises(LedgerIntegrityError, match="does not have 32 bytes"):
+            merkle.verify_inclusion(leaf, 0, 2, [sibling], tree.root())
+
+
+@pytest.mark.parametrize("place", range(3))
+@pytest.mark.parametrize("other", ["x" * 32, None, b"x" * 31, b"x" * 33])
+def test_threat_23_what_is_no_hash_is_refused_wherever_it_stands(place: int, other: object) -> None:
+    given: list[object] = [b"x" * 32, b"y" * 32, b"z" * 32]
+    given[place] = other
+    one, two, three = given
+    with pytest.raises(LedgerIntegrityError, match="does not have 32 bytes"):
+        merkle.verify_inclusion(one, 0, 2, [two], three)  # type: ignore[arg-type, list-item]
+    with pytest.raises(LedgerIntegrityError, match="does not have 32 bytes"):
+        merkle.verify_consistency(1, 2, [one], two, three)  # type: ignore[arg-type, list-item]
