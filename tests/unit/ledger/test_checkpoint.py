@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 
 from airflow_mlgov.errors import LedgerIntegrityError, UnknownKeyError
 from airflow_mlgov.ledger.checkpoint import (
+    MAX_NOTE_BYTES,
+    MAX_SIGNATURES,
     MAX_SIZE,
     Vkey,
     open_checkpoint,
@@ -191,3 +193,45 @@ def test_malformed_keys_are_refused(golden: Any, text: str) -> None:
     name, key_hash, key = str(golden.trust.writer_keys[0]).split("+", 2)
     with pytest.raises(LedgerIntegrityError):
         Vkey.parse(text.format(name=name, hash=key_hash, HASH=key_hash.upper() + "A", key=key))
+
+
+def test_a_key_with_a_plus_in_its_base64_is_read_back() -> None:
+    keys = [Vkey("log", bytes([0xFB, 0xEF, 0xBE, n]) * 8) for n in range(256)]
+    with_plus = [key for key in keys if str(key).count("+") > 2]
+    assert len(with_plus) > 10
+    assert [Vkey.parse(str(key)) for key in with_plus] == with_plus
+
+
+def padded(golden: Any, signatures: int, size: int | None = None) -> bytes:
+    """The golden note with signature lines of strangers, up to a count or a length in bytes."""
+    note: bytes = golden.note
+    for number in range(signatures - 1):
+        stranger = base64.b64encode(number.to_bytes(4, "big") + bytes(8)).decode()
+        note += f"\u2014 s{number} {stranger}\n".encode()
+    if size is not None:
+        note += "\u2014 s ".encode()
+        room = size - len(note) - 1
+        filler = room // 4 * 4
+        note = note.replace(b" s ", b" " + b"s" * (1 + room - filler) + b" ", 1)
+        note += b"A" * filler + b"\n"
+    return note
+
+
+def test_limits_are_where_they_are_said_to_be(golden: Any) -> None:
+    keys = golden.trust.log_keys
+    assert open_checkpoint(padded(golden, MAX_SIGNATURES), keys, origin=golden.origin).size == 3
+    with pytest.raises(LedgerIntegrityError, match="101 signatures"):
+        open_checkpoint(padded(golden, MAX_SIGNATURES + 1), keys, origin=golden.origin)
+    longest = padded(golden, 1, MAX_NOTE_BYTES)
+    assert len(longest) == MAX_NOTE_BYTES
+    assert open_checkpoint(longest, keys, origin=golden.origin).size == 3
+    with pytest.raises(LedgerIntegrityError, match="is longer than"):
+        open_checkpoint(padded(golden, 1, MAX_NOTE_BYTES + 1), keys, origin=golden.origin)
+    signed = sign_checkpoint(golden.origin, MAX_SIZE, bytes(32), keys[0], golden.key("log").sign)
+    assert open_checkpoint(signed, keys, origin=golden.origin).size == MAX_SIZE
+
+
+def test_an_unknown_key_is_named(golden: Any) -> None:
+    other = Vkey("another-log", golden.public("other"))
+    with pytest.raises(UnknownKeyError, match=f"is signed by {golden.origin}; none"):
+        open_checkpoint(golden.note, [other], origin=golden.origin)

@@ -10,7 +10,7 @@ import pytest
 from airflow_mlgov.errors import LedgerIntegrityError
 from airflow_mlgov.ledger.checkpoint import Vkey
 from airflow_mlgov.ledger.dsse import keyid
-from airflow_mlgov.ledger.trust import TrustRoot
+from airflow_mlgov.ledger.trust import MAX_BYTES, TrustRoot
 from airflow_mlgov.records.kinds import KeyRole
 
 
@@ -72,3 +72,22 @@ def test_every_field_is_needed(golden: Any, missing: str) -> None:
     del value[missing]
     with pytest.raises(LedgerIntegrityError):
         TrustRoot.parse(json.dumps(value).encode())
+
+
+def test_the_longest_trust_file(golden: Any) -> None:
+    longest = golden.trust_bytes + b" " * (MAX_BYTES - len(golden.trust_bytes))
+    assert TrustRoot.parse(longest) == golden.trust
+    with pytest.raises(LedgerIntegrityError, match="is longer than"):
+        TrustRoot.parse(longest + b" ")
+
+
+def test_a_list_that_is_none_is_named(golden: Any) -> None:
+    value = {**json.loads(golden.trust_bytes), "witnesses": "x"}
+    with pytest.raises(LedgerIntegrityError, match="witnesses in the trust file is not a list"):
+        TrustRoot.parse(json.dumps(value).encode())
+
+
+def test_an_origin_that_could_not_be_signed_is_not_written(golden: Any) -> None:
+    root = TrustRoot("log \ud800", golden.trust.log_keys)
+    with pytest.raises(LedgerIntegrityError):
+        root.as_bytes()
