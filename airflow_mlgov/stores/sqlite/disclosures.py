@@ -25,13 +25,25 @@ def read_disclosures(connection: sqlite3.Connection, key: str) -> dict[str, Disc
 
 
 def delete_disclosures(connection: sqlite3.Connection, fields: Sequence[tuple[str, str]]) -> int:
-    """Delete rows by key and field, and return how many there were.
+    """Delete rows by key and field, within a transaction, and return how many there were.
 
-    The connection overwrites what it deletes (``secure_delete``); what older frames of the
-    write-ahead log hold of it goes with `empty_log`.
+    The table is written anew: pages that were split keep copies of rows in their gaps, which
+    ``secure_delete`` does not reach by deleting a row, and does by dropping the table. What older
+    frames of the write-ahead log hold goes with `empty_log`.
     """
     statement = "DELETE FROM disclosures WHERE key = ? AND field = ?"
-    return sum(connection.execute(statement, field).rowcount for field in fields)
+    deleted = sum(connection.execute(statement, field).rowcount for field in fields)
+    if deleted:
+        (table,) = connection.execute(
+            "SELECT sql FROM sqlite_master WHERE type = 'table' AND name = 'disclosures'"
+        ).fetchone()
+        connection.execute(table.replace("disclosures", "disclosures_kept", 1))
+        connection.execute(
+            "INSERT INTO disclosures_kept SELECT * FROM disclosures ORDER BY key, field"
+        )
+        connection.execute("DROP TABLE disclosures")
+        connection.execute("ALTER TABLE disclosures_kept RENAME TO disclosures")
+    return deleted
 
 
 def empty_log(connection: sqlite3.Connection, path: Path) -> None:

@@ -296,7 +296,7 @@ class SqliteStore:
                     _create(connection, self.path)
             _check_schema(connection, self.path)
             connection.execute("PRAGMA synchronous = FULL")
-            # From the first page on: a page that is split leaves copies of its rows behind.
+            # SQLite overwrites what it frees; without this, erased names would stay in the file.
             connection.execute("PRAGMA secure_delete = ON")
         except BaseException:
             connection.close()
