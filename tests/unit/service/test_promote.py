@@ -213,13 +213,13 @@ def test_a_rejection_holds_when_the_name_under_it_is_gone(candidate):
     assert refused_check(candidate) == "approval"
 
 
-@pytest.mark.parametrize("kind", ["approval.voted", "approval.requested"])
+@pytest.mark.parametrize("kind", ["approval.voted", "approval.requested", "model.trained"])
 def test_an_approval_does_not_hold_when_a_name_under_it_is_gone(approved, kind):
     forget(approved, kind)
     assert refused_check(approved) == "approval"
 
 
-@pytest.mark.parametrize("kind", ["approval.voted", "approval.requested"])
+@pytest.mark.parametrize("kind", ["approval.voted", "approval.requested", "model.trained"])
 def test_an_approval_does_not_hold_when_a_name_under_it_was_altered(approved, kind):
     key = approved.kinds(kind)[0].key
     with sqlite3.connect(approved.gov.ledger._store.path) as database:
