@@ -9,7 +9,7 @@ from airflow_mlgov.policy.pack_file import parse_pack
 from airflow_mlgov.policy.retention import STANDARD_YEARS, longest_years, years_after
 from airflow_mlgov.records.kinds import Retention
 
-SAME = {kept: 0 for kept in Retention}
+SAME = dict.fromkeys(Retention, 0)
 
 
 def test_the_longest_of_each_class() -> None:

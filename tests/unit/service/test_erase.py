@@ -425,7 +425,7 @@ def test_a_run_that_dies_after_the_deletion_has_its_entry(fresh, store, monkeypa
             erased(fresh, store, "victor")
     assert fresh.kinds("erased")[0].body["count"] == 2
     calls = []
-    monkeypatch.setattr(store, "erase", lambda fields: calls.append(fields))
+    monkeypatch.setattr(store, "erase", calls.append)
     assert erased(fresh, store, "victor") == []
     assert calls == [[]]  # the store still sees to the bytes that the first call left
 

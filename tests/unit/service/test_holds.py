@@ -64,7 +64,7 @@ def test_no_task_lifts_a_hold(candidate, tmp_path):
     """With the writer's key alone, as a task has it: neither through the service nor past it."""
     hold = place_hold(candidate.gov, "retail_pd", "a lawsuit", LARA)
     draft = EntryDraft("hold.lifted", "retail_pd", None, {"hold": hold.id}, ("x",))
-    with pytest.raises(LedgerIntegrityError, match="writer key may not sign hold.lifted"):
+    with pytest.raises(LedgerIntegrityError, match=r"writer key may not sign hold\.lifted"):
         candidate.gov.ledger.append(draft)
     signers = open_signers(tmp_path / "keys")
     task = Ledger(

@@ -47,7 +47,9 @@ out = pathlib.Path(json.load(open(os.environ["MLGOV_JOB_FILE"]))["output_dir"])
 (out / "model").mkdir()
 (out / "model" / "scorecard.json").write_text("[1, 2]")
 (out / "metrics.json").write_text('{"auc": 0.77}')
-(out / "signature.json").write_text('{"inputs": [{"name": "PAY_0", "type": "long"}], "output": "pd"}')
+(out / "signature.json").write_text(
+    '{"inputs": [{"name": "PAY_0", "type": "long"}], "output": "pd"}'
+)
 """
 
 
