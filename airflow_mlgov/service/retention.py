@@ -12,7 +12,6 @@ from itertools import accumulate
 from airflow_mlgov.errors import EvidenceError
 from airflow_mlgov.policy.pack import PolicyPack
 from airflow_mlgov.policy.retention import longest_years, years_after
-from airflow_mlgov.policy.tally import Decision
 from airflow_mlgov.records.digest import Digest
 from airflow_mlgov.records.kinds import KINDS, KeyRole, Retention
 from airflow_mlgov.service.approvals import Standing, kept_pack, standings, trainings_before
@@ -54,7 +53,7 @@ class RetentionRules:
         self._view = view
         self._now = gov.clock.now()
         self._held = {hold.model: hold.id for hold in open_holds(view)}
-        self._in_use = _fields_in_use(gov, view, self._now)
+        self._in_use = _fields_in_use(gov, view)
         vouched = [e for e in view.select() if e.signed_by is not KeyRole.WRITER]
         self._vouched_at = [entry.index for entry in vouched]
         self._earliest = list(accumulate((entry.at for entry in vouched), max))
@@ -107,13 +106,11 @@ class RetentionRules:
         return list(self._gov.packs.values())
 
 
-def _fields_in_use(
-    gov: Governance, view: LedgerView, now: datetime
-) -> dict[tuple[int, str], datetime]:
+def _fields_in_use(gov: Governance, view: LedgerView) -> dict[tuple[int, str], datetime]:
     until: dict[tuple[int, str], datetime] = {}
     for standing in standings(gov, view):
-        end = standing.expires_at
-        if standing.decision is not Decision.GRANTED or end is None or end <= now:
+        end = standing.expires_at  # none unless it was granted
+        if end is None:
             continue
         for field in _fields_counted(view, standing):
             until[field] = max(end, until.get(field, end))

@@ -25,6 +25,7 @@ from airflow_mlgov.service.approvals import standings
 from airflow_mlgov.service.erase import erase_person, plan_erasure
 from airflow_mlgov.service.holds import lift_hold, place_hold
 from airflow_mlgov.service.ledger import EntryDraft, Ledger
+from airflow_mlgov.service.ports import InboxItem
 from airflow_mlgov.service.promote import promote
 from airflow_mlgov.service.verify_use import clear_scoring
 from airflow_mlgov.signers.file import open_signers
@@ -167,6 +168,21 @@ def test_only_the_very_id(fresh, store):
     assert len(plan_erasure(fresh.gov, "ada").erasable) == 1
 
 
+def test_other_ids_are_found_both_ways_round(fresh):
+    fresh.open_finding("low")  # owned by olivia, id and name
+    for n, person in enumerate((Person("12", "olivia"), Person("Olga", "13"), Person("13", "x"))):
+        fresh.entry(
+            "model.trained",
+            _TRAINED,
+            version=fresh.version,
+            people={"developer": person},
+            identity=(str(n),),
+        )
+    assert plan_erasure(fresh.gov, "12").other_ids == ("olivia",)
+    assert plan_erasure(fresh.gov, "x").other_ids == ("13",)
+    assert plan_erasure(fresh.gov, "Olga").other_ids == ("13",)
+
+
 _TRAINED = {"evidence_sha256": "sha256:" + "4" * 64, "inputs": []}
 
 
@@ -209,6 +225,16 @@ def test_the_longest_of_every_pack_that_ever_applied(candidate):
     assert kept(candidate, "erin") == {key: at.replace(year=2036)}
     candidate.with_pack(NOTHING_KEPT, "retention: {evidence: 30}\n")
     assert kept(candidate, "erin") == {key: at.replace(year=2056)}
+
+
+def test_a_pack_that_only_a_request_names_applies_too(world):
+    world.with_pack("model.trained, model.validated]", "model.trained]")
+    world.validate_data()
+    world.train()
+    world.ask()
+    keep(world, NOTHING_KEPT)
+    key = ("model.trained", "people.developer")
+    assert kept(world, "erin")[key] == world.clock.now().replace(year=2036)
 
 
 def test_a_pack_that_never_applied_to_the_model_counts_for_nothing(fresh):
@@ -289,6 +315,34 @@ def test_people_on_an_approval_in_use_are_not_erased_before_it_ends(fresh, store
     assert fresh.gov.ledger.verify().is_fine
     with pytest.raises(GuardRefusedError):
         guard()
+
+
+def test_of_two_approvals_in_use_the_later_one_counts(fresh):
+    first = fresh.ask()
+    source = fresh.use("gate", run_id="run-2").source
+    second = fresh.ask(version=fresh.version, source=source)
+    fresh.approve(first)
+    fresh.clock.moment += timedelta(days=30)
+    fresh.approve(second)
+    ends = [s.expires_at for s in standings(fresh.gov, fresh.gov.ledger.view())]
+    assert ends[0] + timedelta(days=30) <= ends[1]
+    key = ("model.trained", "people.developer")
+    assert kept(fresh, "erin")[key] == ends[1]
+    fresh.clock.moment = ends[0]
+    assert kept(fresh, "erin")[key] == ends[1]
+
+
+@pytest.mark.parametrize(("years", "reason"), [(0, "in use"), (2, "kept 2 years")])
+def test_of_two_reasons_the_longer_one_counts(world, years, reason):
+    keep(world, f"retention: {{approval: {years}}}\n")
+    world.validate_data()
+    world.train()
+    world.validate_model()
+    world.approve(world.ask())
+    cast_at = world.kinds("approval.voted")[0].at
+    (field, _) = plan_erasure(world.gov, "olivia").kept
+    assert reason in field.obstacle.reason
+    assert field.obstacle.until > cast_at.replace(year=cast_at.year + max(1, years)) - YEAR / 366
 
 
 @pytest.mark.parametrize(
@@ -506,6 +560,25 @@ def test_only_with_the_log_key(fresh, store, tmp_path):
     draft = EntryDraft("erased", "", None, {"because": "request", "count": 0, "fields": []}, ("x",))
     with pytest.raises(LedgerIntegrityError, match="writer key may not sign erased"):
         gov.ledger.append(draft)
+
+
+def test_without_the_log_key_nothing_that_was_announced_is_deleted_either(fresh, store, tmp_path):
+    _rejected_by(fresh, "victor")
+    with pytest.raises(LedgerUnavailableError):
+        erased(fresh, Broken(tmp_path / "ledger.db"), "victor")
+    writer = open_signers(tmp_path / "keys")[KeyRole.WRITER]
+    trust = fresh.gov.ledger.trust_root()
+    ledger = Ledger(store, {KeyRole.WRITER: writer}, fresh.clock, trust=trust)
+    with pytest.raises(ConfigurationError, match="log key"):
+        erase_person(replace(fresh.gov, ledger=ledger), store, "victor", EraseReason.REQUEST)
+    assert fresh.kinds("approval.voted")[0].person("voter")
+
+
+def test_an_entry_that_counts_for_nothing_is_named(fresh, store):
+    store.insert(InboxItem("sha256:" + "6" * 64, b"no entry"), {}, fresh.clock.now())
+    plan = plan_erasure(fresh.gov, "erin")
+    assert plan.unread == (fresh.gov.ledger.checkpoint().size - 1,)
+    assert len(plan.fields) == 1
 
 
 def test_an_altered_disclosure_is_left_and_named(fresh, store):

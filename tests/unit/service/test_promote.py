@@ -11,6 +11,7 @@ from airflow_mlgov.errors import (
     GuardRefusedError,
     RegistryUnavailableError,
 )
+from airflow_mlgov.policy.tally import Decision
 from airflow_mlgov.records.governance import Choice
 from airflow_mlgov.records.source import Source
 from airflow_mlgov.service.approvals import Use
@@ -194,6 +195,14 @@ def test_who_trained_this_version_does_not_count(candidate):
     candidate.validate_model()
     candidate.approve(candidate.ask())
     assert refused_check(candidate) == "approval"
+
+
+def test_who_trained_the_same_bytes_after_the_request_still_counts(candidate):
+    from airflow_mlgov.records.people import Person
+
+    request = candidate.ask()
+    candidate.train(run_id="run-2", by=Person("victor", "victor"))
+    assert candidate.approve(request).decision is Decision.GRANTED
 
 
 def forget(world, kind: str, index: int = 0) -> None:
