@@ -41,7 +41,8 @@ class RetentionRules:
     than the oldest entry after it, of those that a key signed which no task holds (attestor, log).
 
     An approval is in use from its last vote until it expires, whether a promotion has used it or
-    not: the guard counts its votes anew each time, and what was erased does not count.
+    not: the guard counts its votes anew each time, and what was erased does not count. Of a model
+    that left the inventory none is in use: the guard refuses it.
 
     Args:
         gov: Governance; its clock says what time it is.
