@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import base64
 import json
+import multiprocessing
+import os
+import signal
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -30,6 +33,7 @@ from airflow_mlgov.service.promote import promote
 from airflow_mlgov.service.verify_use import clear_scoring
 from airflow_mlgov.signers.file import open_signers
 from airflow_mlgov.stores.sqlite import SqliteStore
+from airflow_mlgov.stores.sqlite import store as sqlite_store
 
 NOTHING_KEPT = "retention: {approval: 0, evidence: 0, operation: 0}\n"
 YEAR = timedelta(days=366)
@@ -482,6 +486,54 @@ def test_a_run_that_dies_after_the_deletion_has_its_entry(fresh, store, monkeypa
     monkeypatch.setattr(store, "erase", calls.append)
     assert erased(fresh, store, "victor") == []
     assert calls == [[]]  # the store still sees to the bytes that the first call left
+
+
+def _die(*_, **__):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _after(step):
+    def dies(*more, **options):
+        step(*more, **options)
+        _die()
+
+    return dies
+
+
+@pytest.mark.parametrize(
+    ("step", "is_announced", "is_deleted"),
+    [
+        ((erase_module, "_announce", lambda step: _die), False, False),
+        ((erase_module, "_announce", _after), True, False),
+        ((sqlite_store, "delete_disclosures", _after), True, False),  # before the commit
+        ((sqlite_store, "empty_log", lambda step: _die), True, True),
+        ((sqlite_store, "empty_log", _after), True, True),
+    ],
+)
+def test_killed_at_each_step_nothing_is_lost_unseen(
+    fresh, tmp_path, monkeypatch, step, is_announced, is_deleted
+):
+    """A process of its own is killed with SIGKILL; the next run completes what it began."""
+    _rejected_by(fresh, "victor")
+    key = fresh.kinds("approval.voted")[0].key
+    path = tmp_path / "ledger.db"
+    owner, name, wrap = step
+    with monkeypatch.context() as context:
+        context.setattr(owner, name, wrap(getattr(owner, name)))
+        child = multiprocessing.get_context("fork").Process(
+            target=erase_person,
+            args=(fresh.gov, SqliteStore(path), "victor", EraseReason.REQUEST),
+        )
+        child.start()
+        child.join(30)
+    assert child.exitcode == -signal.SIGKILL
+    assert len(fresh.kinds("erased")) == is_announced
+    assert (SqliteStore(path).disclosures(key) == {}) is is_deleted
+    assert fresh.gov.ledger.verify().is_fine
+    erased(fresh, SqliteStore(path), "victor")
+    assert len(fresh.kinds("erased")) == 1
+    assert SqliteStore(path).disclosures(key) == {}
+    assert b'"victor"' not in on_disk(tmp_path)
 
 
 def test_a_hold_placed_in_the_last_moment_keeps_what_was_announced(fresh, store, monkeypatch):
