@@ -10,7 +10,9 @@ from airflow.cli.cli_config import (
     lazy_load_command,
 )
 
+from airflow_mlgov.cli.erase import erase_command
 from airflow_mlgov.cli.finding import finding_commands
+from airflow_mlgov.cli.hold import hold_commands
 from airflow_mlgov.cli.ledger import ledger_commands
 
 
@@ -48,6 +50,8 @@ def get_cli_commands() -> list[GroupCommand]:
                 _status(),
                 _doctor(),
                 GroupCommand("finding", "What validation found wrong", tuple(finding_commands())),
+                erase_command(),
+                GroupCommand("hold", "Legal holds", tuple(hold_commands())),
                 GroupCommand("ledger", "The ledger of decisions", tuple(ledger_commands())),
             ),
         )

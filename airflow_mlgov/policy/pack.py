@@ -6,12 +6,15 @@ that the author of a DAG cannot choose the approvers.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
+from airflow_mlgov.policy.retention import STANDARD_YEARS
 from airflow_mlgov.policy.tiers import STANDARD_TIERS, TierRule
 from airflow_mlgov.records.digest import Digest
 from airflow_mlgov.records.governance import Assurance, Severity
+from airflow_mlgov.records.kinds import Retention
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +85,7 @@ class PolicyPack:
             under this one.
         supersedes: Earlier packs whose approvals hold as they were counted under those packs.
         tiers: Rule that computes a model's tier from its materiality and complexity.
+        retention: Years for which names and texts are kept at least, by class of record.
     """
 
     id: str
@@ -99,6 +103,7 @@ class PolicyPack:
     existing_approvals: str
     supersedes: tuple[Digest, ...] = ()
     tiers: TierRule = STANDARD_TIERS
+    retention: Mapping[Retention, int] = field(default_factory=lambda: STANDARD_YEARS)
 
     @property
     def users(self) -> tuple[str, ...]:

@@ -18,11 +18,13 @@ from airflow_mlgov.policy.documents import (
 )
 from airflow_mlgov.policy.pack import PlannedTest, PolicyPack, Seat, Segregation
 from airflow_mlgov.policy.plan_tests import KNOWN_TESTS
+from airflow_mlgov.policy.retention import STANDARD_YEARS
 from airflow_mlgov.policy.schema import Departure, suggestion
 from airflow_mlgov.policy.seating import unseated
 from airflow_mlgov.policy.tiers import STANDARD_TIERS, TierRule
 from airflow_mlgov.records.digest import Digest
 from airflow_mlgov.records.governance import Assurance, Severity
+from airflow_mlgov.records.kinds import Retention
 
 
 def read_packs(path: str | Path) -> dict[str, PolicyPack]:
@@ -108,6 +110,9 @@ def _pack(document: Document) -> PolicyPack:
         existing_approvals=said["existing_approvals"],
         supersedes=tuple(Digest.parse(digest) for digest in said.get("supersedes", ())),
         tiers=TierRule(tiers["rule"], tiers["matrix"]) if tiers else STANDARD_TIERS,
+        retention={
+            kept: said.get("retention", {}).get(kept, STANDARD_YEARS[kept]) for kept in Retention
+        },
     )
 
 

@@ -30,8 +30,8 @@ class Electorate:
     Attributes:
         requester: Who triggered the run that asks; None if no person did.
         developers: Names or ids of those who built this version.
-        is_known: False if the requester's name was erased, so that nobody can be shown to be
-            somebody else.
+        is_known: False if the name of the requester, or of who trained this version, was erased, so
+            that nobody can be shown to be somebody else.
     """
 
     requester: Person | None

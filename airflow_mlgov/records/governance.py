@@ -43,6 +43,17 @@ class Choice(StrEnum):
     REJECT = "reject"
 
 
+class EraseReason(StrEnum):
+    """Why somebody is erased: they ask for it, or there is no need of their name any more.
+
+    Source:
+        Regulation (EU) 2016/679 (GDPR) article 17(1) (request) and article 5(1)(e) (storage).
+    """
+
+    REQUEST = "request"
+    STORAGE_LIMIT = "storage_limit"
+
+
 @dataclass(frozen=True, slots=True)
 class TestResult:
     """One statistic held against its threshold.

@@ -38,6 +38,8 @@ class Kind:
         retention: Which class of record it is.
         required: Keys that its body must hold; `airflow_mlgov.records.shapes` says what under them.
         needs_version: Whether it is always about one version of a model.
+        author: Field of the person who wrote its free texts: who is erased takes them along; empty
+            if it has none, or if no person wrote them.
     """
 
     name: str
@@ -45,6 +47,7 @@ class Kind:
     retention: Retention
     required: frozenset[str] = frozenset()
     needs_version: bool = False
+    author: str = ""
 
 
 _OF_A_VERSION = re.compile(
@@ -52,10 +55,12 @@ _OF_A_VERSION = re.compile(
 )
 
 
-def _kind(name: str, signers: str, retention: Retention, required: str = "") -> Kind:
+def _kind(
+    name: str, signers: str, retention: Retention, required: str = "", author: str = ""
+) -> Kind:
     roles = frozenset(KeyRole(role) for role in signers.split())
     of_version = _OF_A_VERSION.fullmatch(name) is not None
-    return Kind(name, roles, retention, frozenset(required.split()), of_version)
+    return Kind(name, roles, retention, frozenset(required.split()), of_version, author)
 
 
 KINDS = MappingProxyType(
@@ -99,12 +104,14 @@ KINDS = MappingProxyType(
                 "writer attestor",
                 Retention.APPROVAL,
                 "request_sha256 choice",
+                "voter",
             ),
             _kind(
                 "approval.vote_refused",
                 "writer attestor",
                 Retention.APPROVAL,
                 "request_sha256 reasons",
+                "voter",
             ),
             _kind("approval.granted", "writer", Retention.APPROVAL, "request_sha256 statement"),
             _kind("approval.denied", "writer", Retention.APPROVAL, "request_sha256 reason"),
@@ -118,6 +125,13 @@ KINDS = MappingProxyType(
             _kind("model.scored", "writer", Retention.EVIDENCE, "request_sha256 target"),
             _kind("guard.refused", "writer attestor", Retention.APPROVAL, "check reason target"),
             _kind("state.changed_by_hand", "writer attestor", Retention.OPERATION, "task state"),
+            # Anyone may keep things, as anyone may stop a model; to let go of them, as to resume
+            # one, takes a key that no task holds.
+            _kind("hold.placed", "writer attestor log", Retention.APPROVAL, "hold", "placed_by"),
+            _kind("hold.lifted", "attestor", Retention.APPROVAL, "hold", "lifted_by"),
+            # Whoever may delete from the store stands where the log key is. A task that removes a
+            # name some other way cannot explain that away.
+            _kind("erased", "log", Retention.OPERATION, "because count fields"),
         )
     }
 )

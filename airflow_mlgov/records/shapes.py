@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import Any
 
 from airflow_mlgov.records.clock import from_text, to_text
-from airflow_mlgov.records.governance import Choice, Severity
+from airflow_mlgov.records.governance import Choice, EraseReason, Severity
 
 _MILLENNIUM = re.compile(r"2[0-9]{3}-.*Z")
 
@@ -94,12 +94,15 @@ def _is_moment(value: Any) -> bool:
         return False
 
 
-def _is_pair(value: Any) -> bool:
-    return (
-        isinstance(value, (list, tuple))
-        and len(value) == 2
-        and TEXT.fits(value[0])
-        and DIGEST.fits(value[1])
+def _pair_of(first: Shape, second: Shape) -> Shape:
+    return Shape(
+        "a pair",
+        lambda value: (
+            isinstance(value, (list, tuple))
+            and len(value) == 2
+            and first.fits(value[0])
+            and second.fits(value[1])
+        ),
     )
 
 
@@ -119,7 +122,7 @@ SHAPES: Mapping[str, Shape] = MappingProxyType(
         **dict.fromkeys(_PLAIN_TEXTS.split(), TEXT),
         **dict.fromkeys(("sha256", "key"), DIGEST),
         **dict.fromkeys(("due_at", "answered_at"), MOMENT),
-        **dict.fromkeys(("rows", "columns", "vote_index"), _COUNT),
+        **dict.fromkeys(("rows", "columns", "vote_index", "count"), _COUNT),
         **dict.fromkeys(("reasons", "differs"), _TEXTS),
         **dict.fromkeys(("request", "statement"), OBJECT),
         "choice": _one_of(*Choice),
@@ -130,7 +133,13 @@ SHAPES: Mapping[str, Shape] = MappingProxyType(
         "inputs": _list_of(
             _object(name=TEXT, uri=TEXT, sha256=DIGEST), "objects with name, uri and sha256"
         ),
-        "evidence": _list_of(Shape("a pair", _is_pair), "pairs of a kind and a digest"),
+        "evidence": _list_of(_pair_of(TEXT, DIGEST), "pairs of a kind and a digest"),
+        "hold": _pattern("H- and 8 hexadecimal characters", "H-[0-9a-f]{8}"),
+        "because": _one_of(*EraseReason),
+        "fields": _list_of(
+            _pair_of(_COUNT, _pattern("a field", r"(people|texts)\..+")),
+            "pairs of an entry's index and a field of it, people.<name> or texts.<name>",
+        ),
         "results": _object(**dict.fromkeys(("pass", "warn", "fail"), _COUNT)),
     }
 )

@@ -198,11 +198,20 @@ def pack_of(gov: Governance, request: ApprovalRequest) -> PolicyPack:
     Raises:
         EvidenceError: The bytes are missing, altered or no pack; a retry does not help.
     """
+    return kept_pack(gov, request.policy)
+
+
+def kept_pack(gov: Governance, digest: Digest) -> PolicyPack:
+    """Return a pack that the ledger names, from its bytes in the evidence store.
+
+    Raises:
+        EvidenceError: The bytes are missing, altered or no pack; a retry does not help.
+    """
     try:
-        return _parsed(gov.evidence.get(request.policy), f"policy pack {request.policy}")
+        return _parsed(gov.evidence.get(digest), f"policy pack {digest}")
     except (EvidenceError, DocumentError) as error:
         raise EvidenceError(
-            f"The policy pack {request.policy} of a request cannot be read: {error.problem}",
+            f"The policy pack {digest} of a request or validation cannot be read: {error.problem}",
             remedy=error.remedy,
         ) from error
 
@@ -222,13 +231,20 @@ def _standing(
 
 def _electorate(gov: Governance, view: LedgerView, entry: SealedEntry) -> Electorate:
     developers = list(gov.model(entry.model).developers)
-    for trained in view.select("model.trained", model=entry.model, version=entry.version):
-        developer = person_of(trained, "developer")
-        if developer is not None and trained.index < entry.index:
-            developers += [developer.id, developer.name]
     requester = person_of(entry, "requester")
     is_known = requester is not None or "requester" not in entry.people
+    for trained in trainings_before(view, entry):
+        developer = person_of(trained, "developer")
+        if developer is not None:
+            developers += [developer.id, developer.name]
+        is_known = is_known and (developer is not None or "developer" not in trained.people)
     return Electorate(requester, tuple(dict.fromkeys(developers)), is_known)
+
+
+def trainings_before(view: LedgerView, asked: SealedEntry) -> list[SealedEntry]:
+    """Return the trainings of a request's version that were on record when it asked."""
+    trained = view.select("model.trained", model=asked.model, version=asked.version)
+    return [entry for entry in trained if entry.index < asked.index]
 
 
 def person_of(entry: SealedEntry, field: str) -> Person | None:
@@ -238,10 +254,11 @@ def person_of(entry: SealedEntry, field: str) -> Person | None:
     return None
 
 
-def _comment(entry: SealedEntry) -> str:
+def text_of(entry: SealedEntry, field: str) -> str | None:
+    """Return a text of an entry; None if that cannot be told, for whatever reason."""
     with suppress(LedgerIntegrityError):
-        return entry.text("comment") or ""
-    return ""
+        return entry.text(field)
+    return None
 
 
 def _votes(view: LedgerView, asked: SealedEntry) -> Iterator[Vote]:
@@ -253,7 +270,7 @@ def _votes(view: LedgerView, asked: SealedEntry) -> Iterator[Vote]:
                 request=Digest.parse(request),
                 voter=person_of(entry, "voter"),
                 choice=Choice(entry.body["choice"]),
-                comment=_comment(entry),
+                comment=text_of(entry, "comment") or "",
                 assurance=_ASSURANCE[entry.signed_by],
                 cast_at=entry.at,
             )

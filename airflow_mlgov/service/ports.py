@@ -114,6 +114,17 @@ class LedgerStore(Protocol):
         """Return what opens the commitments of an entry, by field; empty once erased."""
         ...
 
+    def erase(self, fields: Sequence[tuple[str, str]]) -> int:
+        """Delete durably what opens these fields, all or nothing; return how many were there still.
+
+        Once it returns, no file of the store holds the bytes any more; with fields that are gone
+        already, or none, it sees to that for earlier calls that did not get so far.
+
+        Args:
+            fields: An entry's key and a field of it, ``people.<name>`` or ``texts.<name>``.
+        """
+        ...
+
     def waiting(self) -> int:
         """Return how many acknowledged entries are not in the tree yet."""
         ...

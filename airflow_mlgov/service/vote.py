@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import takewhile
 from typing import Any
 
 from airflow_mlgov.errors import ApprovalDeniedError, LedgerIntegrityError, RequestRefusedError
@@ -17,7 +18,7 @@ from airflow_mlgov.records.source import Source
 from airflow_mlgov.service.approvals import Standing, person_of, standing_of
 from airflow_mlgov.service.findings import FINDING_REMEDY, high_findings
 from airflow_mlgov.service.governance import Governance
-from airflow_mlgov.service.ledger import EntryDraft, LedgerView
+from airflow_mlgov.service.ledger import EntryDraft, LedgerView, SealedEntry
 
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE = "urn:airflow-mlgov:predicate:approval:1"
@@ -64,13 +65,14 @@ def record_answer(
         body["reasons"] = reasons
     else:
         body["choice"] = answer.choice
+    kind = "approval.vote_refused" if reasons else "approval.voted"
     receipt = gov.ledger.append(
         EntryDraft(
-            kind="approval.vote_refused" if reasons else "approval.voted",
+            kind=kind,
             model=request.model,
             version=request.version,
             body=body,
-            identity=_identity(request, answer),
+            identity=_identity(gov, request, answer, kind),
             people={"voter": answer.person} if answer.person else {},
             texts={"comment": signable_text(answer.comment, MAX_COMMENT)},
             source=source,
@@ -155,9 +157,30 @@ def _drafts(view: LedgerView, standing: Standing) -> Iterator[EntryDraft]:
         yield _decision(standing)
 
 
-def _identity(request: ApprovalRequest, answer: Answer) -> tuple[str, ...]:
-    person = answer.person.id if answer.person else ""
-    return (str(request.digest), person, str(answer.choice), to_text(answer.answered_at))
+def _identity(
+    gov: Governance, request: ApprovalRequest, answer: Answer, kind: str
+) -> tuple[str, ...]:
+    """Return what makes it this answer, without who gave it.
+
+    The key of an entry is a hash of its identity without a salt: a name in it could be guessed, and
+    never erased. So answers of several people in the same millisecond are numbered.
+    """
+    at = to_text(answer.answered_at)
+    at_once = [
+        entry
+        for entry in gov.ledger.view().select(kind, model=request.model, version=request.version)
+        if entry.body["request_sha256"] == str(request.digest)
+        and entry.body.get("answered_at") == at
+    ]
+    others = takewhile(lambda entry: _is_by_another(entry, answer.person), at_once)
+    return (str(request.digest), str(answer.choice), at, str(len(list(others))))
+
+
+def _is_by_another(entry: SealedEntry, person: Person | None) -> bool:
+    """Tell whether somebody else answered; of somebody who was erased, nobody can tell."""
+    if person is None or "voter" not in entry.people:
+        return (person is None) == ("voter" in entry.people)
+    return person_of(entry, "voter") not in {None, person}
 
 
 def _refusal(standing: Standing, refused: RefusedVote) -> EntryDraft:

@@ -26,10 +26,15 @@ from airflow_mlgov.errors import (
 )
 from airflow_mlgov.ledger.entry import MAX_LEAF_BYTES
 from airflow_mlgov.ledger.merkle import HASH_BYTES, leaf_hash
-from airflow_mlgov.records.canonical import canonical_bytes, parse_canonical
+from airflow_mlgov.records.canonical import canonical_bytes
 from airflow_mlgov.records.clock import to_text
-from airflow_mlgov.records.people import SALT_BYTES, Disclosure
+from airflow_mlgov.records.people import Disclosure
 from airflow_mlgov.service.ports import InboxItem, Sequenced, TreeHead
+from airflow_mlgov.stores.sqlite.disclosures import (
+    delete_disclosures,
+    empty_log,
+    read_disclosures,
+)
 from airflow_mlgov.stores.sqlite.failures import translation
 from airflow_mlgov.stores.sqlite.file_lock import file_lock
 
@@ -201,10 +206,15 @@ class SqliteStore:
     def disclosures(self, key: str) -> dict[str, Disclosure]:
         """Return what opens the commitments of an entry, by field; empty once erased."""
         with self._reading() as connection:
-            rows = connection.execute(
-                "SELECT field, salt, value FROM disclosures WHERE key = ?", (key,)
-            ).fetchall()
-        return {_text(name): _disclosure_of(salt, value) for name, salt, value in rows}
+            return read_disclosures(connection, key)
+
+    def erase(self, fields: Sequence[tuple[str, str]]) -> int:
+        """Delete what opens these fields, its bytes too, and return how many were there still."""
+        with self._writing() as connection:
+            erased = delete_disclosures(connection, fields)
+        with self._reading() as connection:
+            empty_log(connection, self.path)
+        return erased
 
     def waiting(self) -> int:
         """Return how many acknowledged entries are not in the tree yet."""
@@ -286,6 +296,8 @@ class SqliteStore:
                     _create(connection, self.path)
             _check_schema(connection, self.path)
             connection.execute("PRAGMA synchronous = FULL")
+            # SQLite overwrites what it frees; without this, erased names would stay in the file.
+            connection.execute("PRAGMA secure_delete = ON")
         except BaseException:
             connection.close()
             raise
@@ -379,15 +391,3 @@ def _checked(leaf: Any, hashed: Any) -> bytes:
             "An entry's stored bytes do not have their stored leaf hash: one was altered."
         )
     return leaf
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise LedgerIntegrityError("A disclosure's field in the store is not text: it was altered.")
-    return value
-
-
-def _disclosure_of(salt: Any, value: Any) -> Disclosure:
-    if not isinstance(salt, bytes) or len(salt) != SALT_BYTES or not isinstance(value, bytes):
-        raise LedgerIntegrityError("A disclosure in the store is malformed: it was altered.")
-    return Disclosure(salt, parse_canonical(value))

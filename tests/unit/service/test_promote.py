@@ -11,6 +11,7 @@ from airflow_mlgov.errors import (
     GuardRefusedError,
     RegistryUnavailableError,
 )
+from airflow_mlgov.policy.tally import Decision
 from airflow_mlgov.records.governance import Choice
 from airflow_mlgov.records.source import Source
 from airflow_mlgov.service.approvals import Use
@@ -196,6 +197,14 @@ def test_who_trained_this_version_does_not_count(candidate):
     assert refused_check(candidate) == "approval"
 
 
+def test_who_trained_the_same_bytes_after_the_request_still_counts(candidate):
+    from airflow_mlgov.records.people import Person
+
+    request = candidate.ask()
+    candidate.train(run_id="run-2", by=Person("victor", "victor"))
+    assert candidate.approve(request).decision is Decision.GRANTED
+
+
 def forget(world, kind: str, index: int = 0) -> None:
     """Take away what opens the names and texts of an entry, as erasing or an intruder would."""
     key = world.kinds(kind)[index].key
@@ -213,13 +222,13 @@ def test_a_rejection_holds_when_the_name_under_it_is_gone(candidate):
     assert refused_check(candidate) == "approval"
 
 
-@pytest.mark.parametrize("kind", ["approval.voted", "approval.requested"])
+@pytest.mark.parametrize("kind", ["approval.voted", "approval.requested", "model.trained"])
 def test_an_approval_does_not_hold_when_a_name_under_it_is_gone(approved, kind):
     forget(approved, kind)
     assert refused_check(approved) == "approval"
 
 
-@pytest.mark.parametrize("kind", ["approval.voted", "approval.requested"])
+@pytest.mark.parametrize("kind", ["approval.voted", "approval.requested", "model.trained"])
 def test_an_approval_does_not_hold_when_a_name_under_it_was_altered(approved, kind):
     key = approved.kinds(kind)[0].key
     with sqlite3.connect(approved.gov.ledger._store.path) as database:

@@ -1,0 +1,109 @@
+"""``airflow mlgov hold``: keep everything about a model, whatever its retention."""
+
+from __future__ import annotations
+
+import getpass
+from argparse import Namespace
+from typing import TYPE_CHECKING, Any
+
+from airflow_mlgov.cli.run import FOR_PROGRAMS, print_rows, reports_errors, tell
+from airflow_mlgov.errors import ConfigurationError
+from airflow_mlgov.records.clock import to_text
+from airflow_mlgov.records.people import Person
+
+if TYPE_CHECKING:
+    from airflow.cli.cli_config import ActionCommand, Arg
+
+    from airflow_mlgov.service.holds import Hold
+
+
+@reports_errors
+def place(args: Namespace) -> None:
+    """Place a hold on a model."""
+    from airflow_mlgov.service.holds import place_hold
+    from airflow_mlgov.wiring import open_governance
+
+    held = place_hold(open_governance(), args.model, args.reason, _who_runs_this())
+    print_rows([_row(held)], args.output)
+
+
+@reports_errors
+def lift(args: Namespace) -> None:
+    """Lift a hold."""
+    from airflow_mlgov.service.holds import lift_hold
+    from airflow_mlgov.wiring import open_governance
+
+    gov = open_governance()
+    lifted = lift_hold(gov, args.model, args.reason, _who_runs_this(), args.hold)
+    print_rows([_row(lifted)], args.output)
+
+
+@reports_errors
+def list_holds(args: Namespace) -> None:
+    """List holds from the ledger."""
+    from airflow_mlgov.service.holds import all_holds
+    from airflow_mlgov.wiring import open_governance
+
+    view = open_governance().ledger.view()
+    found = [h for h in all_holds(view, args.model) if args.all or h.lifted_at is None]
+    if not found and args.output not in FOR_PROGRAMS:
+        tell("No holds.")
+        return
+    print_rows([_row(hold) for hold in found], args.output)
+
+
+def hold_commands() -> list[ActionCommand]:
+    """Return the commands of ``airflow mlgov hold``."""
+    model = _option("model", "Id of the model", required=True)
+    hold = _option("hold", "Id of the hold (default: the only one on the model)")
+    every = _option("all", "Show lifted holds too", action="store_true")
+    return [
+        _command(
+            "place",
+            "Place a hold: nobody named in the model's entries is erased while it lasts",
+            _option("reason", "Why it is placed", required=True),
+            model,
+        ),
+        _command("lift", "Lift a hold", _option("reason", "Why", required=True), model, hold),
+        _command(
+            "list", "List holds", _option("model", "Only holds on this model (default: all)"), every
+        ),
+    ]
+
+
+def _command(name: str, summary: str, *args: Arg) -> ActionCommand:
+    from airflow.cli.cli_config import ARG_OUTPUT, ActionCommand, lazy_load_command
+
+    handler = "list_holds" if name == "list" else name
+    return ActionCommand(
+        name, summary, lazy_load_command(f"{__name__}.{handler}"), (*args, ARG_OUTPUT)
+    )
+
+
+def _option(name: str, summary: str, **more: Any) -> Arg:
+    from airflow.cli.cli_config import Arg
+
+    return Arg((f"--{name}",), help=summary, **more)  # type: ignore[no-untyped-call]
+
+
+def _row(hold: Hold) -> dict[str, Any]:
+    return {
+        "hold": hold.id,
+        "model": hold.model,
+        "placed_at": to_text(hold.placed_at),
+        "placed_by": hold.placed_by,
+        "reason": hold.reason,
+        "lifted_at": to_text(hold.lifted_at) if hold.lifted_at else None,
+    }
+
+
+def _who_runs_this() -> Person:
+    """Return the operating system's user: the command line knows no other."""
+    try:
+        name = getpass.getuser()
+    except (KeyError, OSError) as error:
+        raise ConfigurationError(
+            "The operating system has no name for the user who runs this.",
+            remedy="Set LOGNAME to your user id.",
+        ) from error
+    return Person(name, name)
