@@ -5,7 +5,7 @@ from __future__ import annotations
 from argparse import Namespace
 from typing import TYPE_CHECKING, Any
 
-from airflow_mlgov.cli.run import FOR_PROGRAMS, print_rows, reports_errors, tell
+from airflow_mlgov.cli.run import FOR_PROGRAMS, command, option, print_rows, reports_errors, tell
 from airflow_mlgov.records.clock import to_text
 from airflow_mlgov.records.governance import EraseReason
 
@@ -40,25 +40,22 @@ def erase(args: Namespace) -> None:
 
 def erase_command() -> ActionCommand:
     """Return the command ``airflow mlgov erase``."""
-    from airflow.cli.cli_config import ARG_OUTPUT, ActionCommand, Arg, lazy_load_command
+    from airflow.cli.cli_config import ARG_OUTPUT
 
-    options = (
-        Arg(("--person",), required=True, help="Id of the person, as `ledger show` has it"),  # type: ignore[no-untyped-call]
-        Arg(  # type: ignore[no-untyped-call]
-            ("--because",),
+    return command(
+        erase,
+        "Erase a person's name and texts; say what may not be erased yet, and why",
+        option("person", "Id of the person, as `ledger show` has it", required=True),
+        option(
+            "because",
+            "Reason that is put on record (default: request)",
             choices=[reason.value for reason in EraseReason],
             default=EraseReason.REQUEST.value,
-            help="Reason that is put on record (default: request)",
         ),
-        Arg(("--yes",), action="store_true", help="Erase; without it nothing is changed"),  # type: ignore[no-untyped-call]
-    )
-    return ActionCommand(
-        name="erase",
-        help="Erase a person's name and texts; say what may not be erased yet, and why",
+        option("yes", "Erase; without it nothing is changed", action="store_true"),
+        ARG_OUTPUT,
         description="Proofs stay valid: entries hold salted commitments only. This needs the log "
         "key, and cannot be undone.",
-        func=lazy_load_command(f"{__name__}.erase"),
-        args=(*options, ARG_OUTPUT),
     )
 
 

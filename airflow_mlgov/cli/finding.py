@@ -5,30 +5,31 @@ from __future__ import annotations
 from argparse import Namespace
 from typing import TYPE_CHECKING, Any
 
-from airflow.cli.cli_config import ARG_OUTPUT, ActionCommand, Arg, lazy_load_command
-
-from airflow_mlgov.cli.run import FOR_PROGRAMS, print_rows, reports_errors, tell
+from airflow_mlgov.cli.run import FOR_PROGRAMS, command, option, print_rows, reports_errors, tell
 from airflow_mlgov.records.clock import to_text
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from airflow_mlgov.records.governance import Finding
+    from airflow.cli.cli_config import ActionCommand
 
-_MODEL = Arg(("--model",), help="Id of one model in the inventory (default: all of them)")  # type: ignore[no-untyped-call]
-_ALL = Arg(("--all",), action="store_true", help="Show closed findings too")  # type: ignore[no-untyped-call]
+    from airflow_mlgov.records.governance import Finding
 
 
 def finding_commands() -> list[ActionCommand]:
     """Return the commands of ``airflow mlgov finding``."""
+    from airflow.cli.cli_config import ARG_OUTPUT
+
     return [
-        ActionCommand(
+        command(
+            list_findings,
+            "List open findings, worst and soonest due first",
+            option("model", "Id of one model in the inventory (default: all of them)"),
+            option("all", "Show closed findings too", action="store_true"),
+            ARG_OUTPUT,
             name="list",
-            help="List open findings, worst and soonest due first",
             description="A finding is opened by a failed validation test. An open High finding "
             "keeps the approval gate from asking.",
-            func=lazy_load_command("airflow_mlgov.cli.finding.list_findings"),
-            args=(_MODEL, _ALL, ARG_OUTPUT),
         )
     ]
 

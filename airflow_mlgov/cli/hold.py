@@ -6,13 +6,13 @@ import getpass
 from argparse import Namespace
 from typing import TYPE_CHECKING, Any
 
-from airflow_mlgov.cli.run import FOR_PROGRAMS, print_rows, reports_errors, tell
+from airflow_mlgov.cli.run import FOR_PROGRAMS, command, option, print_rows, reports_errors, tell
 from airflow_mlgov.errors import ConfigurationError
 from airflow_mlgov.records.clock import to_text
 from airflow_mlgov.records.people import Person
 
 if TYPE_CHECKING:
-    from airflow.cli.cli_config import ActionCommand, Arg
+    from airflow.cli.cli_config import ActionCommand
 
     from airflow_mlgov.service.holds import Hold
 
@@ -54,36 +54,34 @@ def list_holds(args: Namespace) -> None:
 
 def hold_commands() -> list[ActionCommand]:
     """Return the commands of ``airflow mlgov hold``."""
-    model = _option("model", "Id of the model", required=True)
-    hold = _option("hold", "Id of the hold (default: the only one on the model)")
-    every = _option("all", "Show lifted holds too", action="store_true")
+    from airflow.cli.cli_config import ARG_OUTPUT
+
+    model = option("model", "Id of the model", required=True)
     return [
-        _command(
-            "place",
+        command(
+            place,
             "Place a hold: nobody named in the model's entries is erased while it lasts",
-            _option("reason", "Why it is placed", required=True),
+            option("reason", "Why it is placed", required=True),
             model,
+            ARG_OUTPUT,
         ),
-        _command("lift", "Lift a hold", _option("reason", "Why", required=True), model, hold),
-        _command(
-            "list", "List holds", _option("model", "Only holds on this model (default: all)"), every
+        command(
+            lift,
+            "Lift a hold",
+            option("reason", "Why", required=True),
+            model,
+            option("hold", "Id of the hold (default: the only one on the model)"),
+            ARG_OUTPUT,
+        ),
+        command(
+            list_holds,
+            "List holds",
+            option("model", "Only holds on this model (default: all)"),
+            option("all", "Show lifted holds too", action="store_true"),
+            ARG_OUTPUT,
+            name="list",
         ),
     ]
-
-
-def _command(name: str, summary: str, *args: Arg) -> ActionCommand:
-    from airflow.cli.cli_config import ARG_OUTPUT, ActionCommand, lazy_load_command
-
-    handler = "list_holds" if name == "list" else name
-    return ActionCommand(
-        name, summary, lazy_load_command(f"{__name__}.{handler}"), (*args, ARG_OUTPUT)
-    )
-
-
-def _option(name: str, summary: str, **more: Any) -> Arg:
-    from airflow.cli.cli_config import Arg
-
-    return Arg((f"--{name}",), help=summary, **more)  # type: ignore[no-untyped-call]
 
 
 def _row(hold: Hold) -> dict[str, Any]:

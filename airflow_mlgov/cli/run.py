@@ -22,15 +22,23 @@ FOR_PROGRAMS = frozenset({"json", "yaml"})
 """Values of ``--output`` that keep nesting; the others are for people."""
 
 
-def command(handler: Handler, summary: str, *args: Arg) -> ActionCommand:
-    """Return a command of Airflow's command line, named after its handler.
+def command(
+    handler: Handler, summary: str, *args: Arg, name: str = "", description: str | None = None
+) -> ActionCommand:
+    """Return a command of Airflow's command line.
 
-    The handler's module is imported again only when the command is called.
+    Args:
+        handler: A function of a module; it is imported anew when the command is called.
+        summary: One line for the list of commands.
+        args: What it takes.
+        name: Its name; by default the handler's, with dashes.
+        description: More for its own help.
     """
     from airflow.cli.cli_config import ActionCommand, lazy_load_command
 
     loaded = lazy_load_command(f"{handler.__module__}.{handler.__name__}")
-    return ActionCommand(handler.__name__.replace("_", "-"), summary, loaded, args)
+    name = name or handler.__name__.replace("_", "-")
+    return ActionCommand(name, summary, loaded, args, description=description)
 
 
 def option(name: str, summary: str, **more: Any) -> Arg:
