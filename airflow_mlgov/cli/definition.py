@@ -12,6 +12,7 @@ from airflow.cli.cli_config import (
 
 from airflow_mlgov.cli.finding import finding_commands
 from airflow_mlgov.cli.ledger import ledger_commands
+from airflow_mlgov.cli.sequencer import sequencer_command
 
 
 def _arg(flag: str, summary: str, **more: str) -> Arg:
@@ -49,6 +50,7 @@ def get_cli_commands() -> list[GroupCommand]:
                 _doctor(),
                 GroupCommand("finding", "What validation found wrong", tuple(finding_commands())),
                 GroupCommand("ledger", "The ledger of decisions", tuple(ledger_commands())),
+                sequencer_command(),
             ),
         )
     ]

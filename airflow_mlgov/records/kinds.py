@@ -118,6 +118,7 @@ KINDS = MappingProxyType(
             _kind("model.scored", "writer", Retention.EVIDENCE, "request_sha256 target"),
             _kind("guard.refused", "writer attestor", Retention.APPROVAL, "check reason target"),
             _kind("state.changed_by_hand", "writer attestor", Retention.OPERATION, "task state"),
+            _kind("heartbeat", "log", Retention.OPERATION, "interval_s"),
         )
     }
 )
