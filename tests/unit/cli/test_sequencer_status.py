@@ -110,6 +110,16 @@ def test_health_and_metrics_are_answered(address: tuple[str, int]) -> None:
     assert head.headers["Content-Length"] == answer.headers["Content-Length"]
 
 
+def test_head_has_no_body(address: tuple[str, int]) -> None:
+    with socket.create_connection(address, timeout=10) as connection:
+        connection.sendall(b"HEAD /metrics HTTP/1.0\r\n\r\n")
+        answer = b""
+        while part := connection.recv(65_536):
+            answer += part
+    assert answer.startswith(b"HTTP/1.0 200 ")
+    assert answer.endswith(b"\r\n\r\n")
+
+
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "X"])
 def test_nothing_but_reading_is_allowed(address: tuple[str, int], method: str) -> None:
     answer = ask(address, method, "/health")

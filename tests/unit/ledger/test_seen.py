@@ -91,6 +91,7 @@ MALFORMED = {
     "peaks that are no list": {"peaks": "00"},
     "a peak that is no text": {"peaks": [5]},
     "a short peak": {"peaks": ["00"]},
+    "a peak that is no number": {"peaks": ["zz" * 32]},
     "no peaks": {"peaks": []},
     "too much": {"more": 1},
 }
@@ -99,6 +100,13 @@ MALFORMED = {
 @pytest.mark.parametrize("name", MALFORMED)
 def test_a_malformed_memory_is_refused(golden: Any, name: str) -> None:
     value = json.loads(seen_of(golden, LEAVES[:2]).as_bytes()) | MALFORMED[name]
+    with pytest.raises(LedgerIntegrityError):
+        SeenCheckpoint.parse(canonical_bytes(value), golden.trust.log_keys, origin=golden.origin)
+
+
+def test_a_peak_has_one_spelling(golden: Any) -> None:
+    value = json.loads(seen_of(golden, LEAVES[:2]).as_bytes())
+    value["peaks"] = [peak.upper() for peak in value["peaks"]]
     with pytest.raises(LedgerIntegrityError):
         SeenCheckpoint.parse(canonical_bytes(value), golden.trust.log_keys, origin=golden.origin)
 

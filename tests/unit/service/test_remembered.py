@@ -20,6 +20,8 @@ from airflow_mlgov.errors import LedgerIntegrityError, MlgovError, UnknownKeyErr
 from airflow_mlgov.ledger.checkpoint import open_checkpoint
 from airflow_mlgov.records.kinds import KeyRole
 from airflow_mlgov.service.ledger import EntryDraft, Ledger
+from airflow_mlgov.service.remembered import Memory
+from airflow_mlgov.service.sequencing import checked_head
 from airflow_mlgov.signers.file import open_signers
 from airflow_mlgov.stores.seen import SeenFolder
 from airflow_mlgov.stores.sqlite import SqliteStore
@@ -256,6 +258,26 @@ def test_an_older_view_of_the_same_process_hides_nothing(place: Place) -> None:
         ledger.view()
     with pytest.raises(LedgerIntegrityError, match="contradict"):
         ledger.view()
+
+
+def test_what_another_process_saw_counts_for_this_one(place: Place) -> None:
+    ledger = place.ledger("m")
+    for _ in range(2):
+        assert ledger.view().checkpoint.size == 4
+    see(place, "m")
+    cut_tail(place)
+    place.grow("b", "c")  # by itself, what this process saw fits
+    with pytest.raises(LedgerIntegrityError, match="seen one over 5 entries"):
+        ledger.view()
+
+
+def test_who_looked_earlier_and_compares_later_makes_nobody_forget(place: Place) -> None:
+    folder, store = SeenFolder(place.folder / "m"), place.store()
+    memory, trust = Memory(folder), place.ledger().trust_root()
+    recalled, head = memory.recall(trust), store.head()
+    see(place, "m")
+    memory.accept(recalled, checked_head(head, trust), head, lambda start: store.leaves(start, 4))
+    assert memory.recall(trust).size == 5
 
 
 def test_the_round_itself_refuses_a_head_that_went_back_meanwhile(place: Place) -> None:

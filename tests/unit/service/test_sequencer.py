@@ -134,8 +134,11 @@ def test_a_store_that_is_away_is_waited_for_and_spoken_of_once(shed: Shed) -> No
     thread = threading.Thread(target=sequencer.run)
     flaky.is_away = True
     thread.start()
+    wait_until(lambda: sequencer.progress.failures >= 2)
+    away_since = sequencer.progress.away_since
     wait_until(lambda: sequencer.progress.failures >= 5)
     away = sequencer.progress
+    assert away.away_since == away_since  # since it went, not since the last try
     assert (away.rounds, away.last_round_at) == (0, None)
     assert away.away_since is not None
     assert shed.said == ["The store is away, and is waited for. The store is on holiday."]
@@ -163,6 +166,14 @@ def test_pauses_grow_up_to_half_a_minute_and_differ(shed: Shed, tick_s: float) -
     assert len(set(pauses)) > 150
     assert sequencer.progress.failures == 200
     assert len(shed.said) == 1
+
+
+def test_after_an_absence_patience_begins_anew(shed: Shed) -> None:
+    sequencer = shed.sequencer(Pace(1.0, 0))
+    error = LedgerUnavailableError("away")
+    assert [sequencer._wait_for_store(error) for _ in range(9)][-1] >= 15
+    assert sequencer._try_round() == 1.0
+    assert sequencer._wait_for_store(error) <= 2
 
 
 def test_a_ledger_that_does_not_verify_stops_it(shed: Shed) -> None:
