@@ -26,6 +26,11 @@ _OPTIONS = (
         "Folder of the keys that sign entries and checkpoints.",
         "/var/lib/mlgov/keys",
     ),
+    (
+        "seen_dir",
+        "Folder on each machine's own disk for the newest checkpoint seen, out of the backup.",
+        "/var/lib/airflow/mlgov-seen",
+    ),
 )
 
 

@@ -154,6 +154,7 @@ def open_world(folder: Path, say: Callable[[str], None]) -> World:
             "inventory_path": str(ROOT / "dags" / "inventory"),
             "policy_path": str(ROOT / "dags" / "policy"),
             "keys_dir": str(folder / "keys"),
+            "seen_dir": str(folder / "seen"),
         },
         connections={
             "mlflow_default": {

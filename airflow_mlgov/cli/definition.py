@@ -14,6 +14,7 @@ from airflow_mlgov.cli.erase import erase_command
 from airflow_mlgov.cli.finding import finding_commands
 from airflow_mlgov.cli.hold import hold_commands
 from airflow_mlgov.cli.ledger import ledger_commands
+from airflow_mlgov.cli.sequencer import sequencer_command
 
 
 def _arg(flag: str, summary: str, **more: str) -> Arg:
@@ -53,6 +54,7 @@ def get_cli_commands() -> list[GroupCommand]:
                 erase_command(),
                 GroupCommand("hold", "Legal holds", tuple(hold_commands())),
                 GroupCommand("ledger", "The ledger of decisions", tuple(ledger_commands())),
+                sequencer_command(),
             ),
         )
     ]

@@ -10,12 +10,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from airflow_mlgov.cli.installed import OK, WRONG, Diagnosis, diagnose_packages
+from airflow_mlgov.cli.installed import OK, REMARK, WRONG, Diagnosis, diagnose_packages
 from airflow_mlgov.cli.run import print_rows, reports_errors
 from airflow_mlgov.errors import EvidenceError, MlgovError, VersionNotFoundError
 from airflow_mlgov.records.digest import Digest
 
 SETTINGS = ("ledger_url", "evidence_url", "inventory_path", "policy_path", "keys_dir")
+WITH_DEFAULT = "seen_dir"
 _SQLITE = "sqlite:///"
 _LOGIN = re.compile(r"(?<=://)[^\s/]*@")
 
@@ -31,7 +32,7 @@ def doctor(args: Namespace) -> None:
 
 
 def _diagnose_settings() -> Iterator[Diagnosis]:
-    for name in SETTINGS:
+    for name in (*SETTINGS, WITH_DEFAULT):
         check = f"setting {name}"
         value = _setting(name)
         if not value:
@@ -44,7 +45,11 @@ def _diagnose_settings() -> Iterator[Diagnosis]:
 
 
 def _diagnose_reach(conn_id: str) -> Iterator[Diagnosis]:
-    yield from _tried("ledger store", "ledger_url", _see_ledger)
+    found = list(_tried("ledger store", "ledger_url", _see_ledger))
+    yield from found
+    if all(diagnosis.state == OK for diagnosis in found):
+        yield from _tried("heartbeats", "ledger_url", _see_heartbeats)
+    yield from _tried("remembered checkpoints", "seen_dir", _see_remembered)
     yield from _tried("keys", "keys_dir", _see_keys)
     yield from _tried("evidence store", "evidence_url", lambda _: _see_evidence())
     yield from _tried("inventory", "inventory_path", _see_inventory)
@@ -85,6 +90,41 @@ def _see_ledger(url: str) -> Diagnosis:
         return _to_be_made(file)
     size = store.head().size
     return Diagnosis("", OK, f"{size} entries under a signed checkpoint; not verified here")
+
+
+def _see_heartbeats(url: str) -> Diagnosis:
+    from airflow_mlgov.ledger.heartbeats import in_words, is_silent, overdue
+    from airflow_mlgov.records.clock import SystemClock
+    from airflow_mlgov.service.sequencer import newest_heartbeat
+    from airflow_mlgov.wiring import open_ledger_store
+
+    store = open_ledger_store(url)
+    file = Path(url.removeprefix(_SQLITE))
+    if url.startswith(_SQLITE) and not file.exists():
+        return _to_be_made(file)
+    newest = newest_heartbeat(store)
+    if newest is None:
+        return Diagnosis("", OK, "none of late: only `airflow mlgov sequencer` writes them")
+    now, interval_s = SystemClock().now(), int(newest.body["interval_s"])
+    if is_silent(newest.at, interval_s, now):
+        said = overdue(newest.at, interval_s, now)
+        return Diagnosis("", REMARK, said, "See whether `airflow mlgov sequencer` runs.")
+    return Diagnosis("", OK, f"newest {in_words(now - newest.at)} ago; not verified here")
+
+
+def _see_remembered(folder: str) -> Diagnosis:
+    from airflow_mlgov.wiring import open_seen
+
+    place, seen = Path(folder), open_seen()
+    evidence = [] if seen is None else seen.evidence()
+    if evidence:
+        remedy = "docs/explanation/ledger.md says what this means and how to go on."
+        return Diagnosis("", WRONG, f"the ledger contradicted itself: {evidence[0]}", remedy)
+    if not place.exists():
+        return _to_be_made(place)
+    if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
+        return Diagnosis("", WRONG, f"{place} cannot be written", "Check [mlgov] seen_dir.")
+    return Diagnosis("", OK, f"in {place}")
 
 
 def _see_keys(folder: str) -> Diagnosis:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from packaging.requirements import Requirement
 
 DISTRIBUTION = "airflow-mlgov"
-OK, MISSING, WRONG = "ok", "missing", "wrong"
+OK, MISSING, REMARK, WRONG = "ok", "missing", "remark", "wrong"
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,8 @@ class Diagnosis:
 
     Attributes:
         check: What was looked at.
-        state: ``ok``, ``missing`` (may well be meant) or ``wrong`` (is not).
+        state: ``ok``, ``missing`` (may well be meant), ``remark`` (worth a look, no fault) or
+            ``wrong``.
         detail: What was seen, without secrets.
         remedy: What to do; empty if nothing needs doing.
     """

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 
 from airflow_mlgov.errors import LedgerIntegrityError, UnknownKeyError
 from airflow_mlgov.ledger.checkpoint import Checkpoint, open_checkpoint
+from airflow_mlgov.ledger.heartbeats import Pulse
 from airflow_mlgov.ledger.merkle import EMPTY_ROOT, append_leaf, leaf_hash, root_of_peaks
 from airflow_mlgov.ledger.trust import TrustRoot
 from airflow_mlgov.ledger.view import Disclose, SealedEntry, read_entry
+from airflow_mlgov.records.clock import to_text
 
 EXIT_FINE, EXIT_ALTERED, EXIT_UNKNOWN_KEY = 0, 1, 3
 MAX_PROBLEMS = 100
@@ -32,6 +35,11 @@ class Report:
         unknown_keys: What is signed by keys that the reader was not told to trust.
         earlier: How many checkpoints kept elsewhere were found to be consistent.
         waiting: Acknowledged entries that no checkpoint covers yet.
+        remembered: Size of the checkpoint that this machine remembers and the ledger extends; 0 if
+            it remembers none.
+        alive_at: When the newest heartbeat, or other entry of the log key, was written; None
+            without one.
+        remarks: What a reader should know and what is no fault of the ledger, in sentences.
     """
 
     origin: str
@@ -44,6 +52,9 @@ class Report:
     unknown_keys: tuple[str, ...] = ()
     earlier: int = 0
     waiting: int = 0
+    remembered: int = 0
+    alive_at: datetime | None = None
+    remarks: tuple[str, ...] = ()
 
     @property
     def is_fine(self) -> bool:
@@ -64,7 +75,8 @@ class Report:
     def lines(self) -> list[str]:
         """Return the report as lines for a person."""
         verdict = "The ledger verifies." if self.is_fine else "THE LEDGER DOES NOT VERIFY."
-        return [verdict, *self._found(), *self._checked(), *_CANNOT_PROVE]
+        remarks = ["Remarks:", *(f"  {remark}" for remark in self.remarks)] if self.remarks else []
+        return [verdict, *self._found(), *self._checked(), *remarks, *_CANNOT_PROVE]
 
     def as_json(self) -> dict[str, object]:
         """Return the report as JSON values."""
@@ -78,6 +90,9 @@ class Report:
             "closed": self.closed,
             "waiting": self.waiting,
             "earlier_checkpoints": self.earlier,
+            "remembered": self.remembered,
+            "alive_at": None if self.alive_at is None else to_text(self.alive_at),
+            "remarks": list(self.remarks),
             "problems": list(self.problems),
             "unknown_keys": list(self.unknown_keys),
         }
@@ -100,6 +115,13 @@ class Report:
         ]
         if self.earlier:
             lines.append(f"  the ledger extends {self.earlier} checkpoint(s) kept elsewhere")
+        if self.remembered:
+            lines.append(f"  it extends the {self.remembered} entries that this machine remembers")
+        if self.alive_at is not None:
+            lines.append(
+                "  newest heartbeat, or other entry of the log key: "
+                f"{self.alive_at:%Y-%m-%d %H:%M:%S} UTC by its clock"
+            )
         if self.waiting:
             lines.append(f"  {self.waiting} acknowledged entries wait for the next checkpoint")
         return lines
@@ -120,6 +142,7 @@ def verify_ledger(
     *,
     disclose: Disclose,
     earlier: Sequence[Checkpoint] = (),
+    now: datetime | None = None,
 ) -> Report:
     """Check every entry, the tree over them and its checkpoint, in one pass and little memory.
 
@@ -129,6 +152,8 @@ def verify_ledger(
         trust: Whose keys count, from elsewhere.
         disclose: Reads what opens an entry's commitments.
         earlier: Checkpoints kept elsewhere, whose signatures were checked.
+        now: The reader's present moment in UTC, for the age of the newest heartbeat; without it,
+            that is not judged.
     """
     reading = _Reading(trust, disclose, earlier)
     try:
@@ -137,7 +162,7 @@ def verify_ledger(
     except LedgerIntegrityError as error:
         reading.problems.append(error.problem)
     reading.compare(note)
-    return reading.report()
+    return reading.report(now)
 
 
 class _Reading:
@@ -152,6 +177,7 @@ class _Reading:
         self._size = 0
         self._kinds: Counter[str] = Counter()
         self._keys: set[str] = set()
+        self._pulse = Pulse()
         self._opened = self._closed = 0
 
     def add(self, leaf: bytes) -> None:
@@ -181,7 +207,7 @@ class _Reading:
             what = "A checkpoint kept elsewhere"
             self._compare(what, kept, min(kept.size, self._size), self._roots.get(kept.size, ""))
 
-    def report(self) -> Report:
+    def report(self, now: datetime | None) -> Report:
         return Report(
             origin=self._trust.origin,
             size=self._size,
@@ -192,6 +218,8 @@ class _Reading:
             problems=tuple(self.problems),
             unknown_keys=tuple(self._unknown_keys),
             earlier=len(self._earlier),
+            alive_at=self._pulse.newest_at,
+            remarks=self._pulse.remarks(now),
         )
 
     def _root(self) -> str:
@@ -218,6 +246,7 @@ class _Reading:
             raise LedgerIntegrityError("It stands in the ledger twice.")
         self._keys.add(entry.key)
         self._kinds[entry.kind] += 1
+        self._pulse.add(entry)
         for name in entry.people:
             self._count(entry.person(name))
         for name in entry.texts:

@@ -233,6 +233,10 @@ class LedgerView:
         entries = [self._entry(index) for index in range(len(self._leaves))]
         return [entry for entry in entries if isinstance(entry, Violation)]
 
+    def leaves_from(self, start: int) -> list[bytes]:
+        """Return the exact leaf bytes from an index on; those before it are left out."""
+        return self._leaves[start:]
+
     def _take_over(self, earlier: LedgerView) -> int:
         known = len(earlier._leaves)
         if earlier._trust != self._trust or self._leaves[:known] != earlier._leaves:

@@ -132,6 +132,7 @@ KINDS = MappingProxyType(
             # Whoever may delete from the store stands where the log key is. A task that removes a
             # name some other way cannot explain that away.
             _kind("erased", "log", Retention.OPERATION, "because count fields"),
+            _kind("heartbeat", "log", Retention.OPERATION, "interval_s"),
         )
     }
 )

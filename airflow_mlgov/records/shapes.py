@@ -56,10 +56,11 @@ def _one_of(*choices: str) -> Shape:
     )
 
 
-def _integer(name: str, at_least: int | None = None) -> Shape:
+def _integer(name: str, at_least: int | None = None, at_most: int | None = None) -> Shape:
     def fits(value: Any) -> bool:
-        whole = isinstance(value, int) and not isinstance(value, bool)
-        return whole and (at_least is None or value >= at_least)
+        if not isinstance(value, int) or isinstance(value, bool):
+            return False
+        return (at_least is None or value >= at_least) and (at_most is None or value <= at_most)
 
     return Shape(name, fits)
 
@@ -123,6 +124,7 @@ SHAPES: Mapping[str, Shape] = MappingProxyType(
         **dict.fromkeys(("sha256", "key"), DIGEST),
         **dict.fromkeys(("due_at", "answered_at"), MOMENT),
         **dict.fromkeys(("rows", "columns", "vote_index", "count"), _COUNT),
+        "interval_s": _integer("a whole number of seconds from 1 to 31,536,000", 1, 31_536_000),
         **dict.fromkeys(("reasons", "differs"), _TEXTS),
         **dict.fromkeys(("request", "statement"), OBJECT),
         "choice": _one_of(*Choice),

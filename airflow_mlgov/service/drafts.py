@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -120,6 +120,27 @@ def differences(
         f"body.{name}" for name in names if _part(kept.body, name) != _part(offered.body, name)
     ]
     return differing + _opened_differences(kept, disclosures)
+
+
+def refusal_of(offered: Entry, role: KeyRole, differing: Sequence[str]) -> EntryDraft:
+    """Return the draft that puts on record what was offered under a key that holds other content.
+
+    Args:
+        offered: What was offered.
+        role: Whose key would have signed it.
+        differing: From `differences`.
+    """
+    source = offered.source
+    task = (source.dag_id, source.run_id, source.task_id, str(source.map_index))
+    subject = (offered.model, str(offered.version), role.value)
+    return EntryDraft(
+        kind="append.refused",
+        model=offered.model,
+        version=offered.version,
+        body={"key": offered.key, "kind": offered.kind, "differs": list(differing)},
+        identity=(offered.key, *task, *subject, *differing),
+        source=source,
+    )
 
 
 def _part(body: Mapping[str, Any], name: str) -> bytes | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from airflow_mlgov.errors import (
@@ -14,9 +14,9 @@ from airflow_mlgov.errors import (
     LedgerUnavailableError,
     UnknownKeyError,
 )
-from airflow_mlgov.ledger.checkpoint import Checkpoint, Vkey, open_checkpoint, sign_checkpoint
+from airflow_mlgov.ledger.checkpoint import Checkpoint, Vkey
 from airflow_mlgov.ledger.entry import Entry, decode_leaf, encode_leaf, entry_key
-from airflow_mlgov.ledger.merkle import append_leaf, leaf_hash, root_of_peaks
+from airflow_mlgov.ledger.merkle import leaf_hash
 from airflow_mlgov.ledger.trust import TrustRoot
 from airflow_mlgov.ledger.verify import Report, verify_ledger
 from airflow_mlgov.ledger.view import LedgerView, SealedEntry, read_entry
@@ -30,13 +30,13 @@ from airflow_mlgov.service.drafts import (
     commitments_of,
     differences,
     disclosures_of,
+    refusal_of,
 )
-from airflow_mlgov.service.ports import InboxItem, LedgerStore, Sequenced, Signer, TreeHead
+from airflow_mlgov.service.ports import InboxItem, LedgerStore, SeenCheckpoints, Signer, TreeHead
+from airflow_mlgov.service.remembered import Memory, Recalled
+from airflow_mlgov.service.sequencing import GENESIS_KEY, checked_head, integrate
 
 __all__ = ["EntryDraft", "Ledger", "LedgerView", "Receipt", "SealedEntry", "SealedReceipt"]
-
-GENESIS_KEY = entry_key("airflow-mlgov", "genesis")
-"""Key of the entry that gives a log its origin; the only key that does not depend on the origin."""
 
 _POLL_S = 0.05
 
@@ -52,6 +52,8 @@ class Ledger:
         signers: Private keys that this process holds, by role.
         clock: Where times come from.
         trust: Public keys of roles whose private key is not here; its origin must be the ledger's.
+        seen: Remembers the newest checkpoint that this machine saw; without it, a ledger that was
+            set back is not noticed.
     """
 
     def __init__(
@@ -61,11 +63,13 @@ class Ledger:
         clock: Clock | None = None,
         *,
         trust: TrustRoot | None = None,
+        seen: SeenCheckpoints | None = None,
     ) -> None:
         self._store = store
         self._signers = dict(signers)
         self._clock = clock or SystemClock()
         self._trust = trust
+        self._memory = Memory(seen)
         self._named: tuple[bytes, str] | None = None  # the genesis leaf, and the origin in it
         self._rooted: tuple[str, TrustRoot] | None = None  # the origin, and the root for it
         self._viewed: LedgerView | None = None
@@ -177,12 +181,20 @@ class Ledger:
         """Bring what is acknowledged under a signed checkpoint, if the log key is here.
 
         Raises:
-            LedgerIntegrityError: What is kept does not fit what was last signed; nothing is signed
-                over it.
+            LedgerIntegrityError: What is kept does not fit what was last signed, or what this
+                machine remembers; nothing is signed over it.
             LedgerUnavailableError: The store cannot be reached; a retry may help.
         """
-        if self.is_embedded:
-            self._store.sequence(self._integrate)
+        if not self.is_embedded or not self._store.waiting():
+            return
+        trust = self.trust_root()
+        last = self._compared(trust) if self._memory.is_kept else None
+        signer = self._signers[KeyRole.LOG]
+        self._store.sequence(
+            lambda head, items: integrate(head, items, trust=trust, signer=signer, last=last)
+        )
+        if self._memory.is_kept:
+            self._compared(trust)  # what was signed is what is stored, and is remembered
 
     def seal(self, receipt: Receipt, *, timeout_s: float = 30.0) -> SealedReceipt:
         """Wait until a signed checkpoint covers an entry.
@@ -216,14 +228,13 @@ class Ledger:
 
         Raises:
             LedgerUnavailableError: Nothing was signed yet; a retry may help.
-            LedgerIntegrityError: It does not verify; a retry does not help.
+            LedgerIntegrityError: It does not verify, or contradicts what this machine remembers; a
+                retry does not help.
         """
-        head = self._store.head()
-        if not head.note:
-            raise LedgerUnavailableError(
-                "The ledger has no signed checkpoint yet.", remedy="Check that the sequencer runs."
-            )
-        return self._checked_head(head, self.trust_root())
+        checkpoint = self._compared(self.trust_root())
+        if checkpoint is None:
+            raise _nothing_signed()
+        return checkpoint
 
     def view(self) -> LedgerView:
         """Return everything under the newest signed checkpoint, re-hashed from its bytes.
@@ -232,17 +243,21 @@ class Ledger:
         that it sees everything acknowledged so far.
 
         Raises:
-            LedgerIntegrityError: It does not verify; a retry does not help.
+            LedgerIntegrityError: It does not verify, or contradicts what this machine remembers; a
+                retry does not help.
             LedgerUnavailableError: The store cannot be reached, or nothing was signed yet; a retry
                 may help.
         """
         trust = self.trust_root()
         self.drain()
-        checkpoint = self.checkpoint()
+        recalled = self._memory.recall(trust)
+        head, checkpoint = self._newest(trust, recalled)
+        if checkpoint is None:
+            raise _nothing_signed()
         leaves = self._store.leaves(0, checkpoint.size)
-        self._viewed = view = LedgerView(
-            leaves, checkpoint, trust, self._store.disclosures, earlier=self._viewed
-        )
+        view = LedgerView(leaves, checkpoint, trust, self._store.disclosures, earlier=self._viewed)
+        self._memory.accept(recalled, checkpoint, head, view.leaves_from)
+        self._viewed = view
         return view
 
     def verify(
@@ -258,21 +273,23 @@ class Ledger:
             LedgerUnavailableError: The store cannot be reached, or nothing was signed yet.
             LedgerIntegrityError: The store is too damaged for a report; a retry does not help.
         """
-        head = self._store.head()
-        if not head.note and not any(self._store.leaves(0, 1)):
+        if not self._store.head().note and not any(self._store.leaves(0, 1)):
             raise LedgerUnavailableError(
                 "The ledger is empty: nothing was put under a checkpoint yet."
             )
         trust = trust or self.trust_root()
+        recalled = self._memory.recall(trust)
+        head = self._store.head()
         report = verify_ledger(
             self._store.leaves(0, head.size),
             head.note,
             trust,
             disclose=self._store.disclosures,
             earlier=earlier,
+            now=self._clock.now(),
         )
-        report = replace(report, waiting=self._store.waiting())
-        return report.with_problems(self._problems_of_store(head, trust))
+        report = replace(report, waiting=self._store.waiting(), remembered=recalled.size)
+        return report.with_problems(self._problems_of_store(head, trust, recalled))
 
     def _begin(self) -> bytes:
         # Several processes may do this at once: the first is kept, and everybody takes that one.
@@ -321,20 +338,28 @@ class Ledger:
             )
         return kept[1]
 
-    def _checked_head(self, head: TreeHead, trust: TrustRoot) -> Checkpoint:
-        checkpoint = open_checkpoint(head.note, trust.log_keys, origin=trust.origin)
-        root = root_of_peaks(head.peaks, head.size)
-        if checkpoint.size != head.size or checkpoint.root_hash != root.hex():
-            raise LedgerIntegrityError(
-                "The stored nodes of the tree are not those of the newest signed checkpoint: the "
-                "store was altered."
-            )
+    def _newest(self, trust: TrustRoot, recalled: Recalled) -> tuple[TreeHead, Checkpoint | None]:
+        head = self._store.head()
+        if head.note:
+            return head, checked_head(head, trust)
+        recalled.check_nothing_signed()
+        return head, None
+
+    def _compared(self, trust: TrustRoot) -> Checkpoint | None:
+        recalled = self._memory.recall(trust)
+        head, checkpoint = self._newest(trust, recalled)
+        if checkpoint is not None:
+            self._memory.accept(recalled, checkpoint, head, self._leaves_up_to(head.size))
         return checkpoint
 
-    def _problems_of_store(self, head: TreeHead, trust: TrustRoot) -> list[str]:
+    def _leaves_up_to(self, size: int) -> Callable[[int], Iterable[bytes]]:
+        return lambda start: self._store.leaves(start, size)
+
+    def _problems_of_store(self, head: TreeHead, trust: TrustRoot, recalled: Recalled) -> list[str]:
         problems = []
         try:
-            self._checked_head(head, trust)
+            checkpoint = checked_head(head, trust)
+            self._memory.accept(recalled, checkpoint, head, self._leaves_up_to(head.size))
         except UnknownKeyError:
             pass  # the report says so already
         except LedgerIntegrityError as error:
@@ -345,25 +370,6 @@ class Ledger:
                 "The store holds entries after those that the newest checkpoint covers."
             )
         return problems
-
-    def _integrate(self, head: TreeHead, items: Sequence[InboxItem]) -> Sequenced:
-        trust = self.trust_root()
-        if head.note:
-            self._checked_head(head, trust)
-        elif head.size or head.peaks or items[0].key != GENESIS_KEY:
-            raise LedgerIntegrityError(
-                "The ledger has entries without a signed checkpoint: the store was altered."
-            )
-        hashes = tuple(leaf_hash(item.leaf) for item in items)
-        peaks, size = head.peaks, head.size
-        for hashed in hashes:
-            peaks, size = append_leaf(peaks, size, hashed), size + 1
-        signer = self._signers[KeyRole.LOG]
-        key = self._vkey(trust.origin, KeyRole.LOG)
-        note = sign_checkpoint(trust.origin, size, root_of_peaks(peaks, size), key, signer.sign)
-        grown = TreeHead(size, peaks, note)
-        self._checked_head(grown, trust)
-        return Sequenced(hashes, grown)
 
     def _compare(
         self, offered: Entry, role: KeyRole, disclosures: Mapping[str, Disclosure], leaf: bytes
@@ -376,25 +382,15 @@ class Ledger:
         differing = differences(kept, offered, role, disclosures)
         if not differing:
             return
-        self._record_conflict(offered, role, differing)
+        self.append(refusal_of(offered, role, differing), role=role)
         raise LedgerConflictError(
             f"The ledger already holds another {offered.kind} entry with this identity "
             f"(written {kept.at:%Y-%m-%d %H:%M:%S} UTC); it differs in {', '.join(differing)}.",
             remedy="What is on record stays. If both are true, they need different identities.",
         )
 
-    def _record_conflict(self, offered: Entry, role: KeyRole, differing: list[str]) -> None:
-        source = offered.source
-        task = (source.dag_id, source.run_id, source.task_id, str(source.map_index))
-        subject = (offered.model, str(offered.version), role.value)
-        self.append(
-            EntryDraft(
-                kind="append.refused",
-                model=offered.model,
-                version=offered.version,
-                body={"key": offered.key, "kind": offered.kind, "differs": differing},
-                identity=(offered.key, *task, *subject, *differing),
-                source=source,
-            ),
-            role=role,
-        )
+
+def _nothing_signed() -> LedgerUnavailableError:
+    return LedgerUnavailableError(
+        "The ledger has no signed checkpoint yet.", remedy="Check that the sequencer runs."
+    )

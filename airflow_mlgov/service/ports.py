@@ -130,6 +130,43 @@ class LedgerStore(Protocol):
         ...
 
 
+class SeenCheckpoints(Protocol):
+    """Remembers on the process's own machine the newest checkpoint that it saw of each log.
+
+    No method raises if the place cannot be read or written: it warns, and the process goes on
+    without, because what protects the ledger must not stop a gate.
+    """
+
+    def read(self, origin: str) -> bytes | None:
+        """Return what is remembered of a log; None if nothing is, or it cannot be read."""
+        ...
+
+    def replace(self, origin: str, data: bytes, *, instead_of: bytes | None) -> bool:
+        """Remember something else of a log, if what is remembered is still `instead_of`.
+
+        Returns:
+            Whether it is now remembered; False too if another process was faster.
+        """
+        ...
+
+    def keep(self, origin: str, name: str, data: bytes) -> str:
+        """Keep evidence beside what is remembered of a log.
+
+        Args:
+            origin: Which log.
+            name: File name; the same name again changes nothing.
+            data: What to keep.
+
+        Returns:
+            Where it is, for people; or that it could not be kept.
+        """
+        ...
+
+    def evidence(self) -> list[str]:
+        """Return where evidence is kept, of any log, for people; empty if there is none."""
+        ...
+
+
 class EvidenceStore(Protocol):
     """Keeps documents by the digest of their bytes."""
 

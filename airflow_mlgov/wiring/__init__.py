@@ -7,6 +7,8 @@ from airflow_mlgov.wiring.governance import (
     open_governance,
     open_ledger,
     open_ledger_store,
+    open_seen,
+    open_sequencer,
 )
 from airflow_mlgov.wiring.platforms import open_platform
 from airflow_mlgov.wiring.registries import open_registry
@@ -20,6 +22,8 @@ __all__ = [
     "open_ledger_store",
     "open_platform",
     "open_registry",
+    "open_seen",
+    "open_sequencer",
     "setting",
     "settings",
 ]

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 from airflow_mlgov.errors import ConfigurationError
 from airflow_mlgov.policy.inventory_file import read_inventory
 from airflow_mlgov.policy.pack_file import read_packs
 from airflow_mlgov.records.clock import SystemClock
+from airflow_mlgov.records.kinds import KeyRole
 from airflow_mlgov.service.governance import Governance
 from airflow_mlgov.service.ledger import Ledger
-from airflow_mlgov.service.ports import EvidenceStore, LedgerStore
+from airflow_mlgov.service.ports import EvidenceStore, LedgerStore, SeenCheckpoints
+from airflow_mlgov.service.sequencer import Pace, Sequencer
 from airflow_mlgov.signers.file import open_signers
 from airflow_mlgov.wiring.settings import setting
+
+log = logging.getLogger(__name__)
 
 _SQLITE = "sqlite:///"
 # Only what is surely a scheme is repeated: a URL that was mistyped may start with its password.
@@ -45,7 +51,43 @@ def open_ledger() -> Ledger:
         LedgerUnavailableError: The store cannot be reached; a retry may help.
     """
     store = open_ledger_store(setting("ledger_url"))
-    return Ledger(store, open_signers(Path(setting("keys_dir"))), SystemClock())
+    signers = open_signers(Path(setting("keys_dir")))
+    return Ledger(store, signers, SystemClock(), seen=open_seen())
+
+
+def open_sequencer(pace: Pace, say: Callable[[str], None]) -> Sequencer:
+    """Return what sequences the ledger that the settings name; it uses the log key only.
+
+    Args:
+        pace: How often it does what.
+        say: Told what people should know.
+
+    Raises:
+        ConfigurationError: A setting is missing or wrong; a retry does not help.
+    """
+    store = open_ledger_store(setting("ledger_url"))
+    log_key = open_signers(Path(setting("keys_dir")))[KeyRole.LOG]
+    ledger = Ledger(store, {KeyRole.LOG: log_key}, SystemClock(), seen=open_seen())
+    return Sequencer(ledger, store, SystemClock(), pace, say)
+
+
+def open_seen() -> SeenCheckpoints | None:
+    """Return what remembers the newest checkpoint that this machine saw of each log.
+
+    Returns:
+        None, with a warning, for a user who has neither the setting nor a home.
+
+    Raises:
+        ConfigurationError: The setting is a relative path; a retry does not help.
+    """
+    from airflow_mlgov.stores.seen import SeenFolder
+
+    try:
+        folder = setting("seen_dir")
+    except ConfigurationError as error:
+        log.warning("%s Without it, a ledger that is set back is not noticed here.", error)
+        return None
+    return SeenFolder(Path(folder))
 
 
 def open_ledger_store(url: str) -> LedgerStore:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
+from pathlib import Path
 
 from airflow_mlgov.errors import ConfigurationError
 
@@ -19,6 +21,7 @@ class Settings:
         inventory_path: Folder of inventory files.
         policy_path: Folder of policy packs.
         keys_dir: Folder of keys.
+        seen_dir: Folder where this machine remembers the newest checkpoint of each log.
     """
 
     ledger_url: str
@@ -26,6 +29,7 @@ class Settings:
     inventory_path: str
     policy_path: str
     keys_dir: str
+    seen_dir: str
 
 
 def settings() -> Settings:
@@ -40,15 +44,31 @@ def settings() -> Settings:
 def setting(name: str) -> str:
     """Return one setting.
 
+    ``seen_dir`` is the only one with a default: ``airflow-mlgov/seen`` under ``$XDG_STATE_HOME``,
+    which is ``~/.local/state`` if it is not set.
+
     Raises:
         ConfigurationError: It is missing or empty; a retry does not help.
     """
     from airflow.sdk.configuration import conf
 
     value = conf.get(SECTION, name, fallback=None)
+    if (not value or not value.strip()) and name == "seen_dir":
+        value = _default_seen_dir()
     if not value or not value.strip():
         raise ConfigurationError(
             f"Setting [{SECTION}] {name} is missing.",
             remedy=f"Set it in airflow.cfg or as AIRFLOW__{SECTION.upper()}__{name.upper()}.",
         )
     return str(value).strip()
+
+
+def _default_seen_dir() -> str:
+    # Not beside the ledger or the keys: a backup that is put back there must not bring with it
+    # what was known when it was made.
+    state = os.environ.get("XDG_STATE_HOME", "")
+    try:
+        home = Path(state) if Path(state).is_absolute() else Path.home() / ".local" / "state"
+    except RuntimeError:  # a user without a home
+        return ""
+    return str(home / "airflow-mlgov" / "seen")

@@ -358,6 +358,7 @@ def start_live(folder: Path, scenarios: Iterable[str]) -> Iterator[Live]:
             "inventory_path": str(rules["inventory"]),
             "policy_path": str(rules["policy"]),
             "keys_dir": str(folder / "keys"),
+            "seen_dir": str(folder / "seen"),
         },
         connections={
             "mlflow_default": {

@@ -10,8 +10,10 @@ from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any
 
+from airflow_mlgov.errors import LedgerConflictError
 from airflow_mlgov.records.digest import Digest
 from airflow_mlgov.records.kinds import KeyRole
+from airflow_mlgov.records.source import Source
 from airflow_mlgov.service.ledger import EntryDraft, Ledger, Receipt
 from airflow_mlgov.signers.file import open_signers
 from airflow_mlgov.stores.sqlite import SqliteStore
@@ -136,3 +138,58 @@ def _sequence(folder: Path, stop: Event) -> None:
     while not stop.is_set():
         ledger.drain()
         time.sleep(0.001)
+
+
+def _offer(folder: Path, writer: int, start: Any, queue: Any) -> None:
+    ledger = ledger_in(folder)
+    outcomes = []
+    for number in range(EACH):
+        body = {"request_sha256": "sha256:" + "0" * 64, "target": f"target {writer}"}
+        offered = EntryDraft(
+            kind="model.scored",
+            model="retail_pd",
+            version=Digest("a" * 64),
+            body=body,
+            identity=("contested", str(number)),
+            source=Source("dag", "run", f"task_{writer}", -1, 1),
+        )
+        start.wait()
+        try:
+            outcomes.append(ledger.append(offered).key)
+        except LedgerConflictError:
+            outcomes.append("")
+    queue.put((writer, outcomes))
+
+
+def test_threat_8_processes_that_race_for_one_key_leave_every_loser_on_record(
+    tmp_path: Path,
+) -> None:
+    ledger_in(tmp_path).drain()
+    writers = 4
+    start, queue = CONTEXT.Barrier(writers), CONTEXT.Queue()
+    workers = [
+        CONTEXT.Process(target=_offer, args=(tmp_path, n, start, queue)) for n in range(writers)
+    ]
+    for worker in workers:
+        worker.start()
+    results = dict(queue.get(timeout=120) for _ in workers)
+    for worker in workers:
+        worker.join(30)
+        assert worker.exitcode == 0
+    view = ledger_in(tmp_path).view()
+    scored = view.select("model.scored")
+    assert len(scored) == EACH
+    for number in range(EACH):
+        winners = [writer for writer in range(writers) if results[writer][number]]
+        assert len(winners) == 1  # one receipt a key, and it is the winner's entry
+        key = results[winners[0]][number]
+        (entry,) = [each for each in scored if each.key == key]
+        assert entry.body["target"] == f"target {winners[0]}"
+    # Every loser is on record, by task and by what it wanted to put there instead.
+    refused = view.select("append.refused")
+    assert len(refused) == EACH * (writers - 1)
+    for entry in scored:
+        tasks = [r.source.task_id for r in refused if r.body["key"] == entry.key]
+        assert sorted([*tasks, entry.source.task_id]) == [f"task_{n}" for n in range(writers)]
+    assert {tuple(each.body["differs"]) for each in refused} == {("source", "body.target")}
+    assert ledger_in(tmp_path).verify().is_fine

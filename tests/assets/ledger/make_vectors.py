@@ -175,6 +175,11 @@ def main() -> None:
     for index, leaf in enumerate(made):
         (HERE / f"entry-v1-{index}.dsse").write_bytes(leaf)
     (HERE / "checkpoint-v1.note").write_bytes(note)
+    peaks = [mth(made[:2]).hex(), mth(made[2:]).hex()]
+    seen = {"note": note.decode(), "peaks": peaks, "v": 1}
+    (HERE / "seen-v1.json").write_text(
+        json.dumps(seen, ensure_ascii=False, separators=(",", ":")), "utf-8"
+    )
     (HERE / "trust-v1.json").write_text(json.dumps(trust, indent=2) + "\n")
     (HERE / "disclosures-v1.json").write_text(json.dumps(disclosures, indent=2) + "\n")
     roots = {str(n): mth([bytes([i]) * i for i in range(n)]).hex() for n in range(34)}

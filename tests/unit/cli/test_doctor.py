@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from airflow_mlgov import wiring
 from airflow_mlgov.cli import doctor as doctor_module
 from airflow_mlgov.cli.installed import Diagnosis
 from airflow_mlgov.errors import RegistryUnavailableError
+from airflow_mlgov.stores.seen import SeenFolder
 
 ROOT = Path(__file__).parents[3]
 LOGIN = "sesame-7"
@@ -28,6 +30,7 @@ def healthy(tmp_path: Path, configure, world, monkeypatch):
         inventory_path=ROOT / "dags" / "inventory",
         policy_path=ROOT / "dags" / "policy",
         keys_dir=tmp_path / "keys",
+        seen_dir=tmp_path / "seen",
     )
     monkeypatch.setattr(wiring, "open_registry", lambda conn_id: world.registry)
     return tmp_path
@@ -49,6 +52,9 @@ def test_a_missing_extra_is_no_fault(airflow, healthy, world) -> None:
     assert ended.code == 0
     assert "2 entries" in row(ended, "ledger store")["detail"]
     assert row(ended, "keys")["detail"] == "attestor.key, log.key, writer.key"
+    assert row(ended, "setting seen_dir")["detail"] == str(healthy / "seen")
+    assert row(ended, "remembered checkpoints")["detail"] == "not there yet: made on first use"
+    assert "only `airflow mlgov sequencer` writes" in row(ended, "heartbeats")["detail"]
 
 
 def test_nothing_is_made_by_looking(tmp_path: Path, airflow, healthy, configure) -> None:
@@ -59,6 +65,48 @@ def test_nothing_is_made_by_looking(tmp_path: Path, airflow, healthy, configure)
     assert row(ended, "keys")["detail"] == "not there yet: made on first use"
     assert not (tmp_path / "new").exists()
     assert not (tmp_path / "evidence").exists()
+
+
+def test_heartbeats_that_came_are_fine(airflow, healthy) -> None:
+    assert airflow("sequencer", "--once").code == 0
+    ended = airflow("doctor", "--output", "json")
+    assert row(ended, "heartbeats")["state"] == "ok"
+    assert row(ended, "heartbeats")["detail"].startswith("newest 0:00:0")
+    assert row(ended, "remembered checkpoints")["detail"] == f"in {healthy / 'seen'}"
+    assert ended.code == 0
+
+
+def test_a_silent_sequencer_is_a_remark_and_no_fault(airflow, healthy) -> None:
+    assert airflow("sequencer", "--once", "--heartbeat", "1").code == 0
+    time.sleep(1.2)
+    ended = airflow("doctor", "--output", "json")
+    found = row(ended, "heartbeats")
+    assert found["state"] == "remark"
+    assert found["detail"].startswith("No heartbeat for 0:00:0")
+    assert "sequencer` runs" in found["remedy"]
+    assert ended.code == 0
+    verified = airflow("ledger", "verify")
+    assert verified.code == 0
+    assert "Remarks:\n  No heartbeat for 0:00:0" in verified.out
+
+
+def test_a_ledger_that_contradicted_itself_is_wrong_until_somebody_has_looked(
+    airflow, healthy
+) -> None:
+    kept = SeenFolder(healthy / "seen").keep("airflow-mlgov/1", "3-abc.note", b"a note")
+    ended = airflow("doctor", "--output", "json")
+    found = row(ended, "remembered checkpoints")
+    assert found["state"] == "wrong"
+    assert kept in found["detail"]
+    assert (ROOT / found["remedy"].partition(" ")[0]).is_file()
+    assert ended.code == 1
+
+
+def test_a_place_to_remember_that_is_no_folder_is_wrong(airflow, healthy) -> None:
+    (healthy / "seen").write_text("")
+    ended = airflow("doctor", "--output", "json")
+    assert row(ended, "remembered checkpoints")["state"] == "wrong"
+    assert ended.code == 1
 
 
 def test_unset_settings(airflow, configure, monkeypatch, world) -> None:

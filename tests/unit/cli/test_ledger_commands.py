@@ -48,10 +48,14 @@ def run(*words: str) -> int:
     return 0
 
 
+DRAFT = EntryDraft("policy.changed", "", None, {"policy_sha256": "sha256:" + "b" * 64}, ("1",))
+
+
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("AIRFLOW__MLGOV__LEDGER_URL", f"sqlite:///{tmp_path}/ledger.db")
     monkeypatch.setenv("AIRFLOW__MLGOV__KEYS_DIR", str(tmp_path / "keys"))
+    monkeypatch.setenv("AIRFLOW__MLGOV__SEEN_DIR", str(tmp_path / "seen"))
     ledger = Ledger(SqliteStore(tmp_path / "ledger.db"), open_signers(tmp_path / "keys"))
     for number, name in enumerate(["Ada", "[red]Eve\r\n\x1b[31m\u202e|<b>"]):
         ledger.append(
@@ -302,3 +306,46 @@ def test_an_export_is_read_by_an_outside_reader(
     assert run("trust", "--file", str(home / "trust.json"), "--vkey", str(key)) == 0
     _, leaves = load_reader().check_log(folder, key.read_text())
     assert len(leaves) == 3
+
+
+@pytest.mark.parametrize(
+    "words", [("show",), ("verify",), ("checkpoint", "--file", "{}/kept.note")], ids=lambda w: w[0]
+)
+def test_threat_5_every_command_finds_a_ledger_whose_tail_was_cut_off(
+    home: Path, words: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    earlier = home / "earlier.note"
+    ledger = Ledger(SqliteStore(home / "ledger.db"), open_signers(home / "keys"))
+    ledger.seal(ledger.append(DRAFT))
+    assert run("checkpoint", "--file", str(earlier)) == 0
+    with sqlite3.connect(home / "ledger.db") as connection:
+        connection.execute("DELETE FROM entries WHERE seq = 3")
+        connection.execute("DELETE FROM checkpoints WHERE size = 4")
+    capsys.readouterr()
+    assert run(*(word.format(home) for word in words)) == 1
+    ended = capsys.readouterr()
+    assert "contradict each other" in ended.out + ended.err
+    assert not (home / "kept.note").exists()
+    # What was kept is evidence that the command line itself can use.
+    notes = sorted((home / "seen").glob("*.kept/*.note"))
+    assert [note.name.partition("-")[0] for note in notes] == ["3", "4"]
+    assert earlier.read_bytes() == notes[1].read_bytes()
+    trust, copy = str(home / "trust.json"), str(home / "copy.db")
+    with sqlite3.connect(home / "ledger.db") as source, sqlite3.connect(copy) as target:
+        source.backup(target)
+    assert run("trust", "--file", trust) == 0
+    verify = ("verify", "--trust", trust, "--file", copy, "--checkpoint")
+    assert run(*verify, str(notes[0])) == 0
+    assert run(*verify, str(notes[1])) == 1
+
+
+def test_verify_says_what_this_machine_remembers(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("verify") == 0
+    assert "machine remembers" not in capsys.readouterr().out
+    assert run("verify", "--output", "json") == 0  # the first one has remembered
+    (report,) = json.loads(capsys.readouterr().out)
+    assert int(report["remembered"]) == 3
+    assert run("verify") == 0
+    assert "it extends the 3 entries that this machine remembers" in capsys.readouterr().out

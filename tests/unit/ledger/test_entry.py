@@ -81,6 +81,7 @@ BODY: dict[str, Any] = {
     "check": "digest",
     "task": "gate",
     "state": "success",
+    "interval_s": 3600,
 }
 SOURCE: dict[str, Any] = GOOD["source"]  # type: ignore[assignment]
 

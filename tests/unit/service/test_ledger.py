@@ -374,7 +374,8 @@ def test_what_is_known_of_a_ledger_is_not_worked_out_again(
     for number in (1, 2):
         ledger.seal(ledger.append(replace(DRAFT, identity=(str(number),))))
         assert len(ledger.view().select()) == 1 + number
-    assert len(read) == 1 + 3  # the genesis entry for the origin, and each entry once
+    # The genesis entry for the origin and before the first signature, and each entry once.
+    assert len(read) == 2 + 3
 
 
 def _put_in_place(home: Home, index: int, leaf: bytes) -> None:

@@ -5,8 +5,16 @@ from pathlib import Path
 import pytest
 
 from airflow_mlgov.errors import ConfigurationError
+from airflow_mlgov.service.ledger import EntryDraft
+from airflow_mlgov.service.sequencer import Pace
 from airflow_mlgov.stores.sqlite import SqliteStore
-from airflow_mlgov.wiring import open_governance, open_ledger, open_ledger_store
+from airflow_mlgov.wiring import (
+    open_governance,
+    open_ledger,
+    open_ledger_store,
+    open_seen,
+    open_sequencer,
+)
 
 DAGS = Path(__file__).parents[3] / "dags"
 
@@ -19,6 +27,7 @@ def configured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "INVENTORY_PATH": str(DAGS / "inventory"),
         "POLICY_PATH": str(DAGS / "policy"),
         "KEYS_DIR": str(tmp_path / "keys"),
+        "SEEN_DIR": str(tmp_path / "seen"),
     }
     for name, value in values.items():
         monkeypatch.setenv(f"AIRFLOW__MLGOV__{name}", value)
@@ -54,6 +63,51 @@ def test_the_ledger_alone_needs_no_rules(monkeypatch: pytest.MonkeyPatch) -> Non
     for name in ("INVENTORY_PATH", "POLICY_PATH", "EVIDENCE_URL"):
         monkeypatch.delenv(f"AIRFLOW__MLGOV__{name}")
     assert open_ledger().origin.startswith("airflow-mlgov/")
+
+
+def test_the_ledger_remembers_what_it_showed(configured: Path) -> None:
+    open_ledger().drain()
+    ledger = open_ledger()
+    _ = ledger.origin
+    checkpoint = ledger.view().checkpoint
+    (file,) = (configured / "seen").glob("*.json")
+    assert checkpoint.origin in file.read_text("utf-8")
+
+
+@pytest.mark.usefixtures("configured")
+def test_a_user_without_home_and_setting_is_warned_and_goes_on(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("AIRFLOW__MLGOV__SEEN_DIR", "")
+    monkeypatch.delenv("XDG_STATE_HOME", raising=False)
+
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", homeless)
+    assert open_seen() is None
+    assert "set back is not noticed" in caplog.text
+    ledger = open_ledger()
+    _ = ledger.origin
+    assert ledger.view().checkpoint.size == 1
+
+
+@pytest.mark.usefixtures("configured")
+def test_a_relative_folder_to_remember_in_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIRFLOW__MLGOV__SEEN_DIR", "seen")
+    with pytest.raises(ConfigurationError, match=r"\[mlgov\] seen_dir"):
+        open_ledger()
+
+
+@pytest.mark.usefixtures("configured")
+def test_the_sequencer_holds_the_log_key_only() -> None:
+    sequencer = open_sequencer(Pace(heartbeat_s=0), print)
+    sequencer.round()
+    assert [entry.kind for entry in open_ledger().view().select()] == ["genesis"]
+    with pytest.raises(ConfigurationError, match="does not hold the writer key"):
+        sequencer._ledger.append(
+            EntryDraft("policy.changed", "", None, {"policy_sha256": "sha256:" + "0" * 64}, ("1",))
+        )
 
 
 def test_a_sqlite_url_names_a_file(tmp_path: Path) -> None:
