@@ -27,6 +27,11 @@ _OPTIONS = (
         "/var/lib/mlgov/keys",
     ),
     (
+        "trust_path",
+        "Trust file of the deployment; with it a process holds only the keys in its keys_dir.",
+        "/etc/mlgov/trust.json",
+    ),
+    (
         "seen_dir",
         "Folder on each machine's own disk for the newest checkpoint seen, out of the backup.",
         "/var/lib/airflow/mlgov-seen",

@@ -17,6 +17,7 @@ from airflow_mlgov.records.digest import Digest
 
 SETTINGS = ("ledger_url", "evidence_url", "inventory_path", "policy_path", "keys_dir")
 WITH_DEFAULT = "seen_dir"
+OPTIONAL = "trust_path"
 _SQLITE = "sqlite:///"
 _LOGIN = re.compile(r"(?<=://)[^\s/]*@")
 
@@ -42,6 +43,9 @@ def _diagnose_settings() -> Iterator[Diagnosis]:
             yield Diagnosis(check, OK, f"set ({value.partition(':')[0]})")
         else:
             yield Diagnosis(check, OK, value)
+
+    trust = _setting(OPTIONAL)
+    yield Diagnosis(f"setting {OPTIONAL}", OK, trust or "not set: keys are made where they lack")
 
 
 def _diagnose_reach(conn_id: str) -> Iterator[Diagnosis]:
@@ -128,8 +132,10 @@ def _see_remembered(folder: str) -> Diagnosis:
 
 
 def _see_keys(folder: str) -> Diagnosis:
-    place = Path(folder)
-    if not place.exists():
+    from airflow_mlgov.wiring import open_keys
+
+    place, is_given = Path(folder), bool(_setting(OPTIONAL))
+    if not place.exists() and not is_given:
         return _to_be_made(place)
     keys = sorted(place.glob("*.key"))
     try:
@@ -139,6 +145,9 @@ def _see_keys(folder: str) -> Diagnosis:
     if open_to_others:
         detail = f"others may read {', '.join(open_to_others)}"
         return Diagnosis("", WRONG, detail, f"chmod 600 {place}/*.key")
+    if is_given:
+        held = ", ".join(sorted(open_keys()[0]))
+        return Diagnosis("", OK, f"{held or 'none'}; the trust file names those of all processes")
     return Diagnosis("", OK, ", ".join(key.name for key in keys) or "none yet: made on first use")
 
 

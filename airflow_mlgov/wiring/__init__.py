@@ -10,6 +10,7 @@ from airflow_mlgov.wiring.governance import (
     open_seen,
     open_sequencer,
 )
+from airflow_mlgov.wiring.keys import open_keys
 from airflow_mlgov.wiring.platforms import open_platform
 from airflow_mlgov.wiring.registries import open_registry
 from airflow_mlgov.wiring.settings import Settings, setting, settings
@@ -18,6 +19,7 @@ __all__ = [
     "Settings",
     "open_evidence",
     "open_governance",
+    "open_keys",
     "open_ledger",
     "open_ledger_store",
     "open_platform",

@@ -16,7 +16,7 @@ from airflow_mlgov.service.governance import Governance
 from airflow_mlgov.service.ledger import Ledger
 from airflow_mlgov.service.ports import EvidenceStore, LedgerStore, SeenCheckpoints
 from airflow_mlgov.service.sequencer import Pace, Sequencer
-from airflow_mlgov.signers.file import open_signers
+from airflow_mlgov.wiring.keys import open_keys
 from airflow_mlgov.wiring.settings import setting
 
 log = logging.getLogger(__name__)
@@ -51,8 +51,8 @@ def open_ledger() -> Ledger:
         LedgerUnavailableError: The store cannot be reached; a retry may help.
     """
     store = open_ledger_store(setting("ledger_url"))
-    signers = open_signers(Path(setting("keys_dir")))
-    return Ledger(store, signers, SystemClock(), seen=open_seen())
+    signers, trust = open_keys()
+    return Ledger(store, signers, SystemClock(), trust=trust, seen=open_seen())
 
 
 def open_sequencer(pace: Pace, say: Callable[[str], None]) -> Sequencer:
@@ -66,8 +66,14 @@ def open_sequencer(pace: Pace, say: Callable[[str], None]) -> Sequencer:
         ConfigurationError: A setting is missing or wrong; a retry does not help.
     """
     store = open_ledger_store(setting("ledger_url"))
-    log_key = open_signers(Path(setting("keys_dir")))[KeyRole.LOG]
-    ledger = Ledger(store, {KeyRole.LOG: log_key}, SystemClock(), seen=open_seen())
+    signers, trust = open_keys()
+    if KeyRole.LOG not in signers:
+        raise ConfigurationError(
+            f"There is no log key in {setting('keys_dir')}, so nothing can be sequenced here.",
+            remedy="Run the sequencer where log.key is.",
+        )
+    own = {KeyRole.LOG: signers[KeyRole.LOG]}
+    ledger = Ledger(store, own, SystemClock(), trust=trust, seen=open_seen())
     return Sequencer(ledger, store, SystemClock(), pace, say)
 
 

@@ -50,17 +50,23 @@ def setting(name: str) -> str:
     Raises:
         ConfigurationError: It is missing or empty; a retry does not help.
     """
-    from airflow.sdk.configuration import conf
-
-    value = conf.get(SECTION, name, fallback=None)
-    if (not value or not value.strip()) and name == "seen_dir":
+    value = optional_setting(name)
+    if value is None and name == "seen_dir":
         value = _default_seen_dir()
-    if not value or not value.strip():
+    if not value:
         raise ConfigurationError(
             f"Setting [{SECTION}] {name} is missing.",
             remedy=f"Set it in airflow.cfg or as AIRFLOW__{SECTION.upper()}__{name.upper()}.",
         )
-    return str(value).strip()
+    return value
+
+
+def optional_setting(name: str) -> str | None:
+    """Return one setting; None if it is missing or empty."""
+    from airflow.sdk.configuration import conf
+
+    value = conf.get(SECTION, name, fallback=None)
+    return (value.strip() or None) if value else None
 
 
 def _default_seen_dir() -> str:
