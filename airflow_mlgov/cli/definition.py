@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from airflow.cli.cli_config import (
     ARG_OUTPUT,
     ActionCommand,
@@ -14,7 +16,7 @@ from airflow_mlgov.cli.finding import finding_commands
 from airflow_mlgov.cli.ledger import ledger_commands
 
 
-def _arg(flag: str, summary: str, **more: str) -> Arg:
+def _arg(flag: str, summary: str, **more: Any) -> Arg:
     return Arg((flag,), help=summary, **more)  # type: ignore[no-untyped-call]
 
 
@@ -27,6 +29,13 @@ _FOLDER = _arg(
 _INVENTORY = _arg("path", "File or folder (default: [mlgov] inventory_path)", nargs="?")
 _PACKS = _arg("path", "File or folder (default: [mlgov] policy_path)", nargs="?")
 _AGAINST = _arg("--policy", "Packs to check against (default: [mlgov] policy_path)")
+_OF_MODEL = _arg("--model", "Id of the model in the inventory", required=True)
+_OF_VERSION = _arg(
+    "--version",
+    "Put in the documents of this version only: the registry's number, or sha256:... "
+    "(all entries of the model are put in all the same)",
+)
+_BUNDLE = _arg("--file", "File to write", required=True)
 _MODEL = _arg("model", "Id of the model in the inventory")
 _TARGET = _arg("--target", "Environment, such as production (default: the model's first target)")
 _ALIAS = _arg("--alias", "Registry alias of the version in use", default="champion")
@@ -49,9 +58,20 @@ def get_cli_commands() -> list[GroupCommand]:
                 _doctor(),
                 GroupCommand("finding", "What validation found wrong", tuple(finding_commands())),
                 GroupCommand("ledger", "The ledger of decisions", tuple(ledger_commands())),
+                _bundle(),
             ),
         )
     ]
+
+
+def _bundle() -> ActionCommand:
+    return ActionCommand(
+        name="bundle",
+        help="Write everything about a model into one file that an outsider can check",
+        description="mlgov-verify.pyz checks it without Airflow; see how-to/verify-a-bundle.",
+        func=lazy_load_command("airflow_mlgov.cli.bundle.bundle"),
+        args=(_OF_MODEL, _OF_VERSION, _BUNDLE, _REGISTRY),
+    )
 
 
 def _init() -> ActionCommand:

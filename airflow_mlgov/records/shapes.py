@@ -119,7 +119,7 @@ SHAPES: Mapping[str, Shape] = MappingProxyType(
         **dict.fromkeys(_PLAIN_TEXTS.split(), TEXT),
         **dict.fromkeys(("sha256", "key"), DIGEST),
         **dict.fromkeys(("due_at", "answered_at"), MOMENT),
-        **dict.fromkeys(("rows", "columns", "vote_index"), _COUNT),
+        **dict.fromkeys(("rows", "columns", "vote_index", "size", "count"), _COUNT),
         **dict.fromkeys(("reasons", "differs"), _TEXTS),
         **dict.fromkeys(("request", "statement"), OBJECT),
         "choice": _one_of(*Choice),

@@ -89,11 +89,8 @@ class Ledger:
         if self._named is not None and self._named[0] == leaf:
             return self._named[1]
         entry, _ = decode_leaf(leaf)
-        if (
-            entry.kind != "genesis"
-            or entry.key != GENESIS_KEY
-            or entry.body != {"origin": entry.origin}
-        ):
+        named = {"origin": entry.origin}
+        if (entry.kind, entry.key, entry.body) != ("genesis", GENESIS_KEY, named):
             raise LedgerIntegrityError("The ledger's genesis entry is not one: it was altered.")
         self._named = (leaf, entry.origin)
         return entry.origin
@@ -245,6 +242,10 @@ class Ledger:
         )
         return view
 
+    def inbox(self) -> list[InboxItem]:
+        """Return the acknowledged entries that no checkpoint covers yet, oldest first."""
+        return self._store.inbox()
+
     def verify(
         self, trust: TrustRoot | None = None, *, earlier: Sequence[Checkpoint] = ()
     ) -> Report:
@@ -260,9 +261,7 @@ class Ledger:
         """
         head = self._store.head()
         if not head.note and not any(self._store.leaves(0, 1)):
-            raise LedgerUnavailableError(
-                "The ledger is empty: nothing was put under a checkpoint yet."
-            )
+            raise LedgerUnavailableError("The ledger is empty: no checkpoint covers anything yet.")
         trust = trust or self.trust_root()
         report = verify_ledger(
             self._store.leaves(0, head.size),

@@ -114,6 +114,10 @@ class LedgerStore(Protocol):
         """Return what opens the commitments of an entry, by field; empty once erased."""
         ...
 
+    def inbox(self) -> list[InboxItem]:
+        """Return the acknowledged entries that are not in the tree yet, oldest first."""
+        ...
+
     def waiting(self) -> int:
         """Return how many acknowledged entries are not in the tree yet."""
         ...
