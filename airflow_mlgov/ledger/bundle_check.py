@@ -123,15 +123,16 @@ class _Check:
                 leaf = self._files[entry_file(index)]
                 if claims_of(leaf)[1] == self._header.model:
                     self._claimed.add(index, leaf_hash(leaf))
-                self._check_inclusion(index, leaf, checkpoint)
+                if not self._is_included(index, leaf, checkpoint):
+                    continue
                 entry = read_entry(index, leaf, self._trust, self._disclose)
                 if index != 0 and entry.model != self._header.model:
                     raise LedgerIntegrityError(f"It is about {entry.model!r}, another model.")
                 if entry.key in keys:
                     raise LedgerIntegrityError("It stands in the bundle twice.")
                 keys.add(entry.key)
-                self._entries.append(entry)
                 self._open(entry)
+                self._entries.append(entry)
         self.checked.append(
             f"{len(self._entries)} entries about {self._header.model} and the log's first: each "
             "stands in the log's tree, and is signed by a key that may sign its kind"
@@ -141,16 +142,17 @@ class _Check:
             "disclosed"
         )
 
-    def _check_inclusion(self, index: int, leaf: bytes, checkpoint: Checkpoint) -> None:
+    def _is_included(self, index: int, leaf: bytes, checkpoint: Checkpoint) -> bool:
         data = self._files.get(proof_file(index))
         if data is None:
             self._add(Verdict.INCOMPLETE, f"Entry {index} has no proof that the log holds it.")
-            return
+            return False
         proof = TlogProof.parse(data)
         if proof.index != index or proof.checkpoint != checkpoint.note.encode("utf-8"):
             raise LedgerIntegrityError("Its proof is of another entry or checkpoint.")
         root = bytes.fromhex(checkpoint.root_hash)
         verify_inclusion(leaf_hash(leaf), index, checkpoint.size, proof.hashes, root)
+        return True
 
     def _disclose(self, key: str) -> Mapping[str, Disclosure]:
         return self._disclosed.get(key, {})
@@ -197,8 +199,11 @@ class _Check:
                 "out.",
             )
             return
+        wrong = len(self.findings)
         for entry in counts:
             self._check_count(entry)
+        if len(self.findings) > wrong:
+            return
         said = ModelCount.of_body(counts[-1].body)
         after = sum(entry.index >= said.size for entry in self._entries)
         self.checked.append(
@@ -226,11 +231,15 @@ class _Check:
         due = files_due(self._entries, self._header.version)
         named = files_due(self._entries, None)
         held = [name for name in self._files if name.startswith(("evidence/", "model/"))]
+        # What an entry names that could not be read, nobody knows; that it could not was told.
+        unread = len(_indices(self._files, "entries/")) - len(self._entries)
+        sound = 0
         for name in held:
             with self._finding(name):
                 _check_document(name, self._files[name])
-                if name not in named:
+                if name not in named and not unread:
                     raise LedgerIntegrityError("No entry in the bundle names it.")
+                sound += name in named
         for name, index in due.items():
             if name not in self._files:
                 said = name in self._header.could_not_be_had
@@ -240,7 +249,7 @@ class _Check:
         if version is not None and not any(entry.version == version for entry in self._entries):
             self._add(Verdict.INCOMPLETE, f"No entry is about version {version}.")
         self.checked.append(
-            f"{len(held)} documents and manifests are those that entries name by digest; what was "
+            f"{sound} documents and manifests are those that entries name by digest; what was "
             f"looked for is {'all that entries name' if version is None else f'of {version}'}"
         )
 
