@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import zipfile
 from dataclasses import replace
 from datetime import timedelta
 
@@ -9,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from airflow_mlgov.ledger import bundle
 from airflow_mlgov.ledger.bundle_check import check_bundle
 from airflow_mlgov.ledger.bundle_report import (
     GRAVEST_FIRST,
@@ -22,6 +25,7 @@ from airflow_mlgov.ledger.proof import TlogProof
 from airflow_mlgov.ledger.trust import TrustRoot
 from airflow_mlgov.records.canonical import canonical_bytes
 from airflow_mlgov.records.digest import Digest
+from airflow_mlgov.records.people import Disclosure
 
 PROOF_3 = "proofs/3.tlog-proof"
 HOSTILE = (
@@ -207,6 +211,32 @@ def test_a_count_that_is_not_so(bundled, changes, verdict):
     assert "in the bundle came after that count" not in said(report)
 
 
+def test_a_count_of_what_came_after_it(bundled):
+    bundled.append_count(size=7)
+    bundled.seal()
+    assert "of which some came after it" in said(bundled.check())
+
+
+def test_a_manifest_that_is_none(bundled, golden):
+    version = Digest.of(b"{}")
+    body = {"registry": "folder", "version": "2", "variant": "candidate"}
+    bundled.leaves.append(golden.leaf("writer", "model.registered", version=version, body=body))
+    bundled.seal()
+    bundled.files[f"model/{version.hex}.json"] = b"{}"
+    report = bundled.check()
+    assert report.verdict is Verdict.ALTERED
+    assert "Malformed manifest" in said(report)
+
+
+def test_28_a_file_that_the_list_has_and_the_bundle_has_not(bundled):
+    with zipfile.ZipFile(io.BytesIO(bundled.data())) as archive:
+        files = {name: archive.read(name) for name in archive.namelist()}
+    del files["disclosures/1.json"]  # what nothing else would miss
+    report = check_bundle(bundle._pack(files), bundled.golden.trust, now=bundled.now)
+    assert report.verdict is Verdict.INCOMPLETE
+    assert "disclosures/1.json is in the bundle's list" in said(report)
+
+
 def test_entries_after_the_count_are_said_to_be_after_it(bundled, golden):
     bundled.leaves.append(golden.leaf("writer", key="sha256:" + "8" * 64))
     bundled.seal()
@@ -246,6 +276,7 @@ def test_a_second_genesis(bundled, golden):
         {"people.developer": {"salt": "05" * 32, "value": {"id": "7", "name": "Eve"}}},
         {"people.developer": {"salt": "06" * 32, "value": {"id": "7", "name": "Ada"}}},
         {"people.developer": {"salt": "05", "value": {"id": "7", "name": "Ada"}}},
+        {"people.developer": {"salt": "zz" * 32, "value": {"id": "7", "name": "Ada"}}},
         {"people.developer": {"salt": 5, "value": {"id": "7", "name": "Ada"}}},
         {"people.developer": {"salt": "05" * 32}},
         {"people.nobody": {"salt": "05" * 32, "value": {"id": "7", "name": "Ada"}}},
@@ -257,6 +288,17 @@ def test_a_disclosure_that_is_not_what_was_committed_to(bundled, opened):
     report = bundled.check()
     assert report.verdict is Verdict.ALTERED
     assert "Entry 1" in said(report)
+
+
+def test_a_text_that_is_not_what_was_committed_to(bundled, golden):
+    honest = Disclosure(b"\x05" * 32, "fine")
+    leaf = golden.leaf("writer", key="sha256:" + "5" * 64, texts={"comment": honest.commitment})
+    bundled.leaves.append(leaf)
+    bundled.seal()
+    for text, verdict in (("fine", Verdict.FINE), ("bad", Verdict.ALTERED)):
+        opened = {"texts.comment": {"salt": "05" * 32, "value": text}}
+        bundled.files["disclosures/6.json"] = canonical_bytes(opened)
+        assert bundled.check().verdict is verdict
 
 
 def test_33_a_person_who_was_erased_leaves_a_sound_bundle(bundled):
