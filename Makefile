@@ -9,7 +9,7 @@ STAMP := $(VENV)/.installed
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down test test-long lint bench clean
+.PHONY: help demo up down test test-long lint bench verifier clean
 
 help:  ## Say what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 8
@@ -42,6 +42,9 @@ lint: $(STAMP)  ## ruff, mypy --strict, import-linter
 
 bench: $(STAMP)  ## Ratios against doing without us, into .bench/results.json
 	@$(BIN)/python tests/bench/run.py
+
+verifier:  ## The one file that an auditor runs, into dist/mlgov-verify.pyz; needs Python only
+	@$(PYTHON) verifier/build.py dist/mlgov-verify.pyz
 
 clean:  ## Remove what the other targets have made
 	@if [ -x $(BIN)/python ]; then $(BIN)/python -m demo.up down; fi

@@ -5,36 +5,32 @@ from __future__ import annotations
 from airflow.cli.cli_config import (
     ARG_OUTPUT,
     ActionCommand,
-    Arg,
     GroupCommand,
     lazy_load_command,
 )
 
+from airflow_mlgov.cli.bundle import bundle_command
 from airflow_mlgov.cli.erase import erase_command
 from airflow_mlgov.cli.finding import finding_commands
 from airflow_mlgov.cli.hold import hold_commands
 from airflow_mlgov.cli.ledger import ledger_commands
+from airflow_mlgov.cli.run import option, positional
 from airflow_mlgov.cli.sequencer import sequencer_command
 
-
-def _arg(flag: str, summary: str, **more: str) -> Arg:
-    return Arg((flag,), help=summary, **more)  # type: ignore[no-untyped-call]
-
-
-_FOLDER = _arg(
-    "--folder",
+_FOLDER = option(
+    "folder",
     "Folder that gets inventory/example_model.yaml and policy/example_policy.yaml "
     "(default: the current one)",
     default=".",
 )
-_INVENTORY = _arg("path", "File or folder (default: [mlgov] inventory_path)", nargs="?")
-_PACKS = _arg("path", "File or folder (default: [mlgov] policy_path)", nargs="?")
-_AGAINST = _arg("--policy", "Packs to check against (default: [mlgov] policy_path)")
-_MODEL = _arg("model", "Id of the model in the inventory")
-_TARGET = _arg("--target", "Environment, such as production (default: the model's first target)")
-_ALIAS = _arg("--alias", "Registry alias of the version in use", default="champion")
-_REGISTRY = _arg(
-    "--registry-conn-id", "Airflow connection of the model registry", default="mlflow_default"
+_INVENTORY = positional("path", "File or folder (default: [mlgov] inventory_path)", nargs="?")
+_PACKS = positional("path", "File or folder (default: [mlgov] policy_path)", nargs="?")
+_AGAINST = option("policy", "Packs to check against (default: [mlgov] policy_path)")
+_MODEL = positional("model", "Id of the model in the inventory")
+_TARGET = option("target", "Environment, such as production (default: the model's first target)")
+_ALIAS = option("alias", "Registry alias of the version in use", default="champion")
+_REGISTRY = option(
+    "registry-conn-id", "Airflow connection of the model registry", default="mlflow_default"
 )
 
 
@@ -55,6 +51,7 @@ def get_cli_commands() -> list[GroupCommand]:
                 GroupCommand("hold", "Legal holds", tuple(hold_commands())),
                 GroupCommand("ledger", "The ledger of decisions", tuple(ledger_commands())),
                 sequencer_command(),
+                bundle_command(),
             ),
         )
     ]

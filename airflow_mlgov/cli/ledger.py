@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import secrets
 from argparse import Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from airflow_mlgov.cli.files import read_whole, write_whole
 from airflow_mlgov.cli.ledger_reading import reading_commands
 from airflow_mlgov.cli.run import (
     FOR_PROGRAMS,
@@ -18,7 +18,6 @@ from airflow_mlgov.cli.run import (
     reports_errors,
     tell,
 )
-from airflow_mlgov.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from airflow.cli.cli_config import ActionCommand
@@ -57,10 +56,10 @@ def trust(args: Namespace) -> None:
     from airflow_mlgov.wiring import open_ledger
 
     root = open_ledger().trust_root()
-    _write(Path(args.file), root.as_bytes())
+    write_whole(Path(args.file), root.as_bytes())
     tell(f"Wrote {args.file}: log {root.origin}. Hand it on by another way than the ledger.")
     if args.vkey:
-        _write(Path(args.vkey), b"".join(f"{key}\n".encode("ascii") for key in root.log_keys))
+        write_whole(Path(args.vkey), b"".join(f"{key}\n".encode("ascii") for key in root.log_keys))
         tell(f"Wrote {args.vkey}: the log's public key in note form.")
 
 
@@ -72,7 +71,7 @@ def checkpoint(args: Namespace) -> None:
     ledger = open_ledger()
     ledger.drain()
     newest = ledger.checkpoint()
-    _write(Path(args.file), newest.note.encode("utf-8"))
+    write_whole(Path(args.file), newest.note.encode("utf-8"))
     tell(f"Wrote {args.file} over {newest.size} entries. Keep it where the ledger is not.")
 
 
@@ -120,27 +119,10 @@ def ledger_commands() -> list[ActionCommand]:
 def _trust_in(file: str) -> TrustRoot:
     from airflow_mlgov.ledger.trust import TrustRoot
 
-    return TrustRoot.parse(_read(Path(file)))
+    return TrustRoot.parse(read_whole(Path(file)))
 
 
 def _checkpoint_in(file: str, trust: TrustRoot) -> Checkpoint:
     from airflow_mlgov.ledger.checkpoint import open_checkpoint
 
-    return open_checkpoint(_read(Path(file)), trust.log_keys, origin=trust.origin)
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise ConfigurationError(f"{path} cannot be read: {error.strerror or error}.") from error
-
-
-def _write(path: Path, data: bytes) -> None:
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    try:
-        draft.write_bytes(data)
-        draft.replace(path)
-    except OSError as error:
-        draft.unlink(missing_ok=True)
-        raise ConfigurationError(f"{path} cannot be written: {error.strerror or error}.") from error
+    return open_checkpoint(read_whole(Path(file)), trust.log_keys, origin=trust.origin)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -11,8 +11,9 @@ from airflow_mlgov.errors import LedgerIntegrityError, UnknownKeyError
 from airflow_mlgov.ledger.checkpoint import Checkpoint, open_checkpoint
 from airflow_mlgov.ledger.heartbeats import Pulse
 from airflow_mlgov.ledger.merkle import EMPTY_ROOT, append_leaf, leaf_hash, root_of_peaks
+from airflow_mlgov.ledger.model_index import ModelCount, ModelIndex
 from airflow_mlgov.ledger.trust import TrustRoot
-from airflow_mlgov.ledger.view import Disclose, SealedEntry, read_entry
+from airflow_mlgov.ledger.view import Disclose, SealedEntry, claims_of, read_entry
 from airflow_mlgov.records.clock import to_text
 
 EXIT_FINE, EXIT_ALTERED, EXIT_UNKNOWN_KEY = 0, 1, 3
@@ -179,13 +180,16 @@ class _Reading:
         self._keys: set[str] = set()
         self._pulse = Pulse()
         self._opened = self._closed = 0
+        self._models: defaultdict[str, ModelIndex] = defaultdict(ModelIndex)
 
     def add(self, leaf: bytes) -> None:
         index = self._size
-        self._peaks = append_leaf(self._peaks, self._size, leaf_hash(leaf))
+        hashed = leaf_hash(leaf)
+        self._peaks = append_leaf(self._peaks, self._size, hashed)
         self._size += 1
         if any(checkpoint.size == self._size for checkpoint in self._earlier):
             self._roots[self._size] = self._root()
+        self._models[claims_of(leaf)[1]].add(index, hashed)
         try:
             self._add_entry(read_entry(index, leaf, self._trust, self._disclose))
         except UnknownKeyError as error:
@@ -245,12 +249,22 @@ class _Reading:
         if entry.key in self._keys:
             raise LedgerIntegrityError("It stands in the ledger twice.")
         self._keys.add(entry.key)
+        if entry.kind == "model.indexed":
+            self._check_count(entry)
         self._kinds[entry.kind] += 1
         self._pulse.add(entry)
         for name in entry.people:
             self._count(entry.person(name))
         for name in entry.texts:
             self._count(entry.text(name))
+
+    def _check_count(self, entry: SealedEntry) -> None:
+        said = ModelCount.of_body(entry.body)
+        if said.size > entry.index or said != self._models[entry.model].count(said.size):
+            raise LedgerIntegrityError(
+                f"It says {said.count} of the first {said.size} entries are about "
+                f"{entry.model}, which is not so."
+            )
 
     def _count(self, opened: object) -> None:
         if opened is None:

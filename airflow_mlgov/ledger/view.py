@@ -213,12 +213,9 @@ class LedgerView:
             model: Only of this inventory id.
             version: Only of this manifest digest.
         """
-        if len(self._claims) < len(self._leaves):
-            unread = self._leaves[len(self._claims) :]
-            self._claims = [*self._claims, *map(_claims_of, unread)]
         wanted = "" if version is None else str(version)
         found = []
-        for index, (kind, of_model, of_version) in enumerate(self._claims):
+        for index, (kind, of_model, of_version) in enumerate(self._all_claims()):
             if (kinds and kind not in kinds) or (model is not None and of_model != model):
                 continue
             if version is not None and of_version != wanted:
@@ -226,6 +223,22 @@ class LedgerView:
             if isinstance(entry := self._entry(index), SealedEntry):
                 found.append(entry)
         return found
+
+    def leaf(self, index: int) -> bytes:
+        """Return the exact bytes of the entry at an index below the checkpoint's size."""
+        return self._leaves[index]
+
+    def indices_of(self, model: str) -> list[int]:
+        """Return where entries say that they are about a model, sound or not, in order."""
+        return [index for index, claim in enumerate(self._all_claims()) if claim[1] == model]
+
+    def leaf_hashes(self) -> list[bytes]:
+        """Return the RFC 6962 hashes of all leaves, in order."""
+        return [leaf_hash(leaf) for leaf in self._leaves]
+
+    def disclosures(self, key: str) -> Mapping[str, Disclosure]:
+        """Return what opens the commitments of the entry under a key; empty once erased."""
+        return self._disclose(key)
 
     @property
     def violations(self) -> list[Violation]:
@@ -236,6 +249,12 @@ class LedgerView:
     def leaves_from(self, start: int) -> list[bytes]:
         """Return the exact leaf bytes from an index on; those before it are left out."""
         return self._leaves[start:]
+
+    def _all_claims(self) -> list[tuple[str, str, str]]:
+        if len(self._claims) < len(self._leaves):
+            unread = self._leaves[len(self._claims) :]
+            self._claims = [*self._claims, *map(claims_of, unread)]
+        return self._claims
 
     def _take_over(self, earlier: LedgerView) -> int:
         known = len(earlier._leaves)
@@ -278,7 +297,8 @@ def _checked_peaks(
     return peaks
 
 
-def _claims_of(leaf: bytes) -> tuple[str, str, str]:
+def claims_of(leaf: bytes) -> tuple[str, str, str]:
+    """Return kind, model and version that a leaf claims, unchecked; empty if it is none."""
     # A quick look, to decode only what is asked for: an entry that reads differently here and in
     # the strict decoder is not canonical, so it counts for nothing either way.
     try:

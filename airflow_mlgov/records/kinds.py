@@ -123,6 +123,7 @@ KINDS = MappingProxyType(
                 "request_sha256 target registry alias",
             ),
             _kind("model.scored", "writer", Retention.EVIDENCE, "request_sha256 target"),
+            _kind("model.indexed", "log", Retention.OPERATION, "size count leaves_sha256"),
             _kind("guard.refused", "writer attestor", Retention.APPROVAL, "check reason target"),
             _kind("state.changed_by_hand", "writer attestor", Retention.OPERATION, "task state"),
             # Anyone may keep things, as anyone may stop a model; to let go of them, as to resume

@@ -93,11 +93,8 @@ class Ledger:
         if self._named is not None and self._named[0] == leaf:
             return self._named[1]
         entry, _ = decode_leaf(leaf)
-        if (
-            entry.kind != "genesis"
-            or entry.key != GENESIS_KEY
-            or entry.body != {"origin": entry.origin}
-        ):
+        named = {"origin": entry.origin}
+        if (entry.kind, entry.key, entry.body) != ("genesis", GENESIS_KEY, named):
             raise LedgerIntegrityError("The ledger's genesis entry is not one: it was altered.")
         self._named = (leaf, entry.origin)
         return entry.origin
@@ -259,6 +256,10 @@ class Ledger:
         self._memory.accept(recalled, checkpoint, head, view.leaves_from)
         self._viewed = view
         return view
+
+    def inbox(self) -> list[InboxItem]:
+        """Return the acknowledged entries that no checkpoint covers yet, oldest first."""
+        return self._store.inbox()
 
     def verify(
         self, trust: TrustRoot | None = None, *, earlier: Sequence[Checkpoint] = ()

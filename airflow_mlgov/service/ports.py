@@ -125,6 +125,10 @@ class LedgerStore(Protocol):
         """
         ...
 
+    def inbox(self) -> list[InboxItem]:
+        """Return the acknowledged entries that are not in the tree yet, oldest first."""
+        ...
+
     def waiting(self) -> int:
         """Return how many acknowledged entries are not in the tree yet."""
         ...

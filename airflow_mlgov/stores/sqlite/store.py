@@ -216,6 +216,12 @@ class SqliteStore:
             empty_log(connection, self.path)
         return erased
 
+    def inbox(self) -> list[InboxItem]:
+        """Return the acknowledged entries that are not in the tree yet, oldest first."""
+        with self._reading() as connection:
+            rows = connection.execute("SELECT key, leaf, leaf_hash FROM inbox ORDER BY n")
+            return [InboxItem(row[0], _checked(row[1], row[2])) for row in rows]
+
     def waiting(self) -> int:
         """Return how many acknowledged entries are not in the tree yet."""
         with self._reading() as connection:

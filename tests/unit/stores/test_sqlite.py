@@ -62,11 +62,13 @@ def test_entries_wait_in_the_inbox_until_they_are_sequenced(store: SqliteStore) 
     put(store, "a", "b")
     assert store.get("a") == (b"leaf a", None)
     assert store.waiting() == 2
+    assert store.inbox() == [InboxItem("a", b"leaf a"), InboxItem("b", b"leaf b")]
     head = store.sequence(integrate)
     assert (head.size, head.note) == (2, b"note over 2")
     assert store.head() == head
     assert store.get("b") == (b"leaf b", 1)
     assert store.waiting() == 0
+    assert store.inbox() == []
     put(store, "c")
     assert store.sequence(integrate).size == 3
     assert list(store.leaves(0, 3)) == [b"leaf a", b"leaf b", b"leaf c"]
@@ -232,6 +234,8 @@ def test_threat_14_what_changed_in_the_inbox_is_not_sequenced(
         store.get("b")
     with pytest.raises(LedgerIntegrityError, match="leaf hash"):
         store.insert(InboxItem("b", b"leaf b"), {}, NOW)
+    with pytest.raises(LedgerIntegrityError, match="leaf hash"):
+        store.inbox()
     assert store.head().size == 0
 
 
