@@ -10,6 +10,7 @@ from airflow.cli.cli_config import (
     lazy_load_command,
 )
 
+from airflow_mlgov.cli.database import database_commands
 from airflow_mlgov.cli.finding import finding_commands
 from airflow_mlgov.cli.ledger import ledger_commands
 
@@ -48,6 +49,7 @@ def get_cli_commands() -> list[GroupCommand]:
                 _status(),
                 _doctor(),
                 GroupCommand("finding", "What validation found wrong", tuple(finding_commands())),
+                GroupCommand("db", "The ledger's database", tuple(database_commands())),
                 GroupCommand("ledger", "The ledger of decisions", tuple(ledger_commands())),
             ),
         )

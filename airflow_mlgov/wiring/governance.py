@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
-from airflow_mlgov.errors import ConfigurationError
 from airflow_mlgov.policy.inventory_file import read_inventory
 from airflow_mlgov.policy.pack_file import read_packs
 from airflow_mlgov.records.clock import SystemClock
 from airflow_mlgov.service.governance import Governance
 from airflow_mlgov.service.ledger import Ledger
-from airflow_mlgov.service.ports import EvidenceStore, LedgerStore
+from airflow_mlgov.service.ports import EvidenceStore
 from airflow_mlgov.signers.file import open_signers
+from airflow_mlgov.wiring.ledger_store import open_ledger_store
 from airflow_mlgov.wiring.settings import setting
-
-_SQLITE = "sqlite:///"
-# Only what is surely a scheme is repeated: a URL that was mistyped may start with its password.
-_SCHEME = re.compile(r"([a-z][a-z0-9+.-]{0,30})://")
 
 
 def open_governance() -> Governance:
@@ -46,26 +41,6 @@ def open_ledger() -> Ledger:
     """
     store = open_ledger_store(setting("ledger_url"))
     return Ledger(store, open_signers(Path(setting("keys_dir"))), SystemClock())
-
-
-def open_ledger_store(url: str) -> LedgerStore:
-    """Return the store that a ledger URL names.
-
-    Raises:
-        ConfigurationError: The URL's scheme is not known; the message never repeats the URL.
-    """
-    if url.startswith(_SQLITE):
-        from airflow_mlgov.stores.sqlite import SqliteStore
-
-        return SqliteStore.from_url(url)
-    scheme = _SCHEME.match(url)
-    raise ConfigurationError(
-        f"[mlgov] ledger_url has the scheme {scheme[1]!r}, which this version cannot keep a ledger "
-        "in."
-        if scheme
-        else "[mlgov] ledger_url is no URL.",
-        remedy="Use sqlite:////absolute/path/ledger.db.",
-    )
 
 
 def open_evidence() -> EvidenceStore:
