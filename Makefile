@@ -4,7 +4,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-EXTRAS := mlflow,gx,lineage,validation
+EXTRAS := mlflow,gx,lineage,validation,postgres
 STAMP := $(VENV)/.installed
 WORKERS ?= 2
 

@@ -10,6 +10,7 @@ from airflow.cli.cli_config import (
 )
 
 from airflow_mlgov.cli.bundle import bundle_command
+from airflow_mlgov.cli.database import database_commands
 from airflow_mlgov.cli.erase import erase_command
 from airflow_mlgov.cli.finding import finding_commands
 from airflow_mlgov.cli.hold import hold_commands
@@ -49,6 +50,7 @@ def get_cli_commands() -> list[GroupCommand]:
                 GroupCommand("finding", "What validation found wrong", tuple(finding_commands())),
                 erase_command(),
                 GroupCommand("hold", "Legal holds", tuple(hold_commands())),
+                GroupCommand("db", "The ledger's database", tuple(database_commands())),
                 GroupCommand("ledger", "The ledger of decisions", tuple(ledger_commands())),
                 sequencer_command(),
                 bundle_command(),

@@ -6,11 +6,11 @@ from airflow_mlgov.wiring.governance import (
     open_evidence,
     open_governance,
     open_ledger,
-    open_ledger_store,
     open_seen,
     open_sequencer,
 )
 from airflow_mlgov.wiring.keys import open_keys
+from airflow_mlgov.wiring.ledger_store import open_ledger_store
 from airflow_mlgov.wiring.platforms import open_platform
 from airflow_mlgov.wiring.registries import open_registry
 from airflow_mlgov.wiring.settings import Settings, setting, settings

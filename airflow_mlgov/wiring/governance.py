@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,16 +13,13 @@ from airflow_mlgov.records.clock import SystemClock
 from airflow_mlgov.records.kinds import KeyRole
 from airflow_mlgov.service.governance import Governance
 from airflow_mlgov.service.ledger import Ledger
-from airflow_mlgov.service.ports import EvidenceStore, LedgerStore, SeenCheckpoints
+from airflow_mlgov.service.ports import EvidenceStore, SeenCheckpoints
 from airflow_mlgov.service.sequencer import Pace, Sequencer
 from airflow_mlgov.wiring.keys import open_keys
+from airflow_mlgov.wiring.ledger_store import open_ledger_store
 from airflow_mlgov.wiring.settings import setting
 
 log = logging.getLogger(__name__)
-
-_SQLITE = "sqlite:///"
-# Only what is surely a scheme is repeated: a URL that was mistyped may start with its password.
-_SCHEME = re.compile(r"([a-z][a-z0-9+.-]{0,30})://")
 
 
 def open_governance() -> Governance:
@@ -94,26 +90,6 @@ def open_seen() -> SeenCheckpoints | None:
         log.warning("%s Without it, a ledger that is set back is not noticed here.", error)
         return None
     return SeenFolder(Path(folder))
-
-
-def open_ledger_store(url: str) -> LedgerStore:
-    """Return the store that a ledger URL names.
-
-    Raises:
-        ConfigurationError: The URL's scheme is not known; the message never repeats the URL.
-    """
-    if url.startswith(_SQLITE):
-        from airflow_mlgov.stores.sqlite import SqliteStore
-
-        return SqliteStore.from_url(url)
-    scheme = _SCHEME.match(url)
-    raise ConfigurationError(
-        f"[mlgov] ledger_url has the scheme {scheme[1]!r}, which this version cannot keep a ledger "
-        "in."
-        if scheme
-        else "[mlgov] ledger_url is no URL.",
-        remedy="Use sqlite:////absolute/path/ledger.db.",
-    )
 
 
 def open_evidence() -> EvidenceStore:

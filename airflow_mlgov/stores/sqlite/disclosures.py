@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from airflow_mlgov.errors import LedgerIntegrityError, LedgerUnavailableError
-from airflow_mlgov.records.canonical import parse_canonical
-from airflow_mlgov.records.people import SALT_BYTES, Disclosure
+from airflow_mlgov.records.people import Disclosure
+from airflow_mlgov.service.stored import checked_disclosure
 
 
 def read_disclosures(connection: sqlite3.Connection, key: str) -> dict[str, Disclosure]:
@@ -21,7 +21,7 @@ def read_disclosures(connection: sqlite3.Connection, key: str) -> dict[str, Disc
     rows = connection.execute(
         "SELECT field, salt, value FROM disclosures WHERE key = ?", (key,)
     ).fetchall()
-    return {_text(name): _disclosure_of(salt, value) for name, salt, value in rows}
+    return {_text(name): checked_disclosure(salt, value) for name, salt, value in rows}
 
 
 def delete_disclosures(connection: sqlite3.Connection, fields: Sequence[tuple[str, str]]) -> int:
@@ -65,9 +65,3 @@ def _text(value: Any) -> str:
     if not isinstance(value, str):
         raise LedgerIntegrityError("A disclosure's field in the store is not text: it was altered.")
     return value
-
-
-def _disclosure_of(salt: Any, value: Any) -> Disclosure:
-    if not isinstance(salt, bytes) or len(salt) != SALT_BYTES or not isinstance(value, bytes):
-        raise LedgerIntegrityError("A disclosure in the store is malformed: it was altered.")
-    return Disclosure(salt, parse_canonical(value))

@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 from airflow_mlgov.errors import (
     ConfigurationError,
@@ -25,11 +25,12 @@ from airflow_mlgov.errors import (
     LedgerUnavailableError,
 )
 from airflow_mlgov.ledger.entry import MAX_LEAF_BYTES
-from airflow_mlgov.ledger.merkle import HASH_BYTES, leaf_hash
+from airflow_mlgov.ledger.merkle import leaf_hash
 from airflow_mlgov.records.canonical import canonical_bytes
 from airflow_mlgov.records.clock import to_text
 from airflow_mlgov.records.people import Disclosure
 from airflow_mlgov.service.ports import InboxItem, Sequenced, TreeHead
+from airflow_mlgov.service.stored import checked_head, checked_leaf
 from airflow_mlgov.stores.sqlite.disclosures import (
     delete_disclosures,
     empty_log,
@@ -37,6 +38,7 @@ from airflow_mlgov.stores.sqlite.disclosures import (
 )
 from airflow_mlgov.stores.sqlite.failures import translation
 from airflow_mlgov.stores.sqlite.file_lock import file_lock
+from airflow_mlgov.stores.sqlite.file_system import refuse_network
 
 SCHEMA_VERSION = 1
 APPLICATION_ID = 0x6D6C6776  # "mlgv": marks the file as ours
@@ -126,7 +128,7 @@ class SqliteStore:
         with self._writing() as connection:
             kept = connection.execute(_KEPT, {"key": item.key}).fetchone()
             if kept is not None:
-                return _checked(kept[0], kept[1])
+                return checked_leaf(kept[0], kept[1])
             connection.execute(
                 "INSERT INTO inbox (key, leaf, leaf_hash, received_at) VALUES (?, ?, ?, ?)",
                 (item.key, item.leaf, leaf_hash(item.leaf), to_text(at)),
@@ -144,7 +146,7 @@ class SqliteStore:
         """Return the leaf kept under a key and its index (None while it waits), or None."""
         with self._reading() as connection:
             kept = connection.execute(_KEPT, {"key": key}).fetchone()
-            return None if kept is None else (_checked(kept[0], kept[1]), kept[2])
+            return None if kept is None else (checked_leaf(kept[0], kept[1]), kept[2])
 
     def sequence(self, integrate: Callable[[TreeHead, Sequence[InboxItem]], Sequenced]) -> TreeHead:
         """Under the lock: hand head and inbox to `integrate`, store what it returns."""
@@ -158,7 +160,7 @@ class SqliteStore:
             if not rows:
                 return head  # another process was faster
             sequenced = integrate(
-                head, [InboxItem(row[1], _checked(row[2], row[3])) for row in rows]
+                head, [InboxItem(row[1], checked_leaf(row[2], row[3])) for row in rows]
             )
             entries = zip(
                 range(head.size, sequenced.head.size), rows, sequenced.leaf_hashes, strict=True
@@ -199,7 +201,7 @@ class SqliteStore:
                     raise LedgerIntegrityError(
                         f"Entry {expected} is missing: it was removed from the store."
                     )
-                yield _checked(leaf, hashed)
+                yield checked_leaf(leaf, hashed)
             if len(rows) < last - first:
                 return
 
@@ -220,7 +222,7 @@ class SqliteStore:
         """Return the acknowledged entries that are not in the tree yet, oldest first."""
         with self._reading() as connection:
             rows = connection.execute("SELECT key, leaf, leaf_hash FROM inbox ORDER BY n")
-            return [InboxItem(row[0], _checked(row[1], row[2])) for row in rows]
+            return [InboxItem(row[0], checked_leaf(row[1], row[2])) for row in rows]
 
     def waiting(self) -> int:
         """Return how many acknowledged entries are not in the tree yet."""
@@ -293,6 +295,7 @@ class SqliteStore:
     def _open(self) -> _Opened:
         if self._read_only:
             return self._open_for_reading()
+        refuse_network(self.path)
         self.path.parent.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
         _make_private(self.path)
         connection = sqlite3.connect(self.path, timeout=self._timeout_s, isolation_level=None)
@@ -381,19 +384,4 @@ def _head_of(connection: sqlite3.Connection) -> TreeHead:
     row = connection.execute(_NEWEST).fetchone()
     if row is None:
         return TreeHead(0, (), b"")
-    size, note, peaks = row
-    if not isinstance(size, int) or not isinstance(note, bytes) or not isinstance(peaks, bytes):
-        raise LedgerIntegrityError(
-            "The newest checkpoint in the store is malformed: it was altered."
-        )
-    nodes = tuple(peaks[i : i + HASH_BYTES] for i in range(0, len(peaks), HASH_BYTES))
-    return TreeHead(size, nodes, note)
-
-
-def _checked(leaf: Any, hashed: Any) -> bytes:
-    # A bit that flips between acknowledging and sequencing must not be signed over.
-    if not isinstance(leaf, bytes) or leaf_hash(leaf) != hashed:
-        raise LedgerIntegrityError(
-            "An entry's stored bytes do not have their stored leaf hash: one was altered."
-        )
-    return leaf
+    return checked_head(*row)

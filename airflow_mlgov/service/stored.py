@@ -1,0 +1,50 @@
+"""What every store checks about the rows it reads back, before anybody relies on them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from airflow_mlgov.errors import LedgerIntegrityError
+from airflow_mlgov.ledger.merkle import HASH_BYTES, leaf_hash
+from airflow_mlgov.records.canonical import parse_canonical
+from airflow_mlgov.records.people import SALT_BYTES, Disclosure
+from airflow_mlgov.service.ports import TreeHead
+
+
+def checked_leaf(leaf: Any, hashed: Any) -> bytes:
+    """Return a leaf's bytes if they have the hash that was kept beside them.
+
+    Raises:
+        LedgerIntegrityError: They have not; a retry does not help.
+    """
+    # A bit that flips between acknowledging and sequencing must not be signed over.
+    if not isinstance(leaf, bytes) or leaf_hash(leaf) != hashed:
+        raise LedgerIntegrityError(
+            "An entry's stored bytes do not have their stored leaf hash: one was altered."
+        )
+    return leaf
+
+
+def checked_head(size: Any, note: Any, peaks: Any) -> TreeHead:
+    """Return the tree head in a row of checkpoints; `peaks` are its nodes, joined.
+
+    Raises:
+        LedgerIntegrityError: A value is of another type; a retry does not help.
+    """
+    if not isinstance(size, int) or not isinstance(note, bytes) or not isinstance(peaks, bytes):
+        raise LedgerIntegrityError(
+            "The newest checkpoint in the store is malformed: it was altered."
+        )
+    nodes = tuple(peaks[i : i + HASH_BYTES] for i in range(0, len(peaks), HASH_BYTES))
+    return TreeHead(size, nodes, note)
+
+
+def checked_disclosure(salt: Any, value: Any) -> Disclosure:
+    """Return the disclosure in a row; `value` is canonical JSON.
+
+    Raises:
+        LedgerIntegrityError: It is malformed; a retry does not help.
+    """
+    if not isinstance(salt, bytes) or len(salt) != SALT_BYTES or not isinstance(value, bytes):
+        raise LedgerIntegrityError("A disclosure in the store is malformed: it was altered.")
+    return Disclosure(salt, parse_canonical(value))

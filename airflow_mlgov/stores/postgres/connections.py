@@ -1,0 +1,172 @@
+"""One connection for each thread and process, made anew after every failure."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, LiteralString, TypeAlias
+
+import psycopg
+from psycopg import IsolationLevel
+from psycopg.conninfo import conninfo_to_dict
+
+from airflow_mlgov.errors import ConfigurationError
+from airflow_mlgov.stores.postgres.failures import translation, unmigrated, unreached
+
+Connection: TypeAlias = psycopg.Connection[tuple[Any, ...]]
+
+URL_PREFIXES = ("postgresql://", "postgres://")
+SCHEMA = "mlgov"
+REVISION = "v0001"
+"""Alembic's name for the tables that this code reads and writes."""
+
+_DURABLE = ("on", "remote_apply")
+_INHERITED: list[Connection] = []
+"""Connections of a parent process; closing one here would end the parent's session."""
+
+
+class Connections:
+    """Opens sessions in which what is committed is on disk.
+
+    Args:
+        url: ``postgresql://...``; it may hold a password, so it is in no message.
+        timeout_s: How long to wait for a connection, and for a lock, in seconds, at least 1.
+
+    Raises:
+        ConfigurationError: It is no such URL; a retry does not help.
+    """
+
+    def __init__(self, url: str, *, timeout_s: float) -> None:
+        self._parameters = parameters_of(url)
+        self._timeout_s = timeout_s
+        self._local = threading.local()
+
+    def __repr__(self) -> str:
+        return "Connections(...)"
+
+    @contextmanager
+    def transaction(self) -> Iterator[Connection]:
+        """Yield a session in a transaction that is READ COMMITTED whatever the server's default.
+
+        Each statement sees what was committed before it began: taking the lock and checking for a
+        key both rest on that.
+
+        Raises:
+            LedgerUnavailableError: The server cannot be reached or stopped; a retry may help.
+            LedgerIntegrityError: A constraint does not hold; a retry does not help.
+            ConfigurationError: The role lacks a right, or there are no tables.
+        """
+        connection = self._connection()
+        try:
+            with connection.transaction():
+                yield connection
+        except psycopg.Error as error:
+            self.close()
+            raise translation(error) from error
+
+    def outside_transaction(self, statement: LiteralString) -> None:
+        """Execute what PostgreSQL allows in no transaction.
+
+        Raises:
+            LedgerUnavailableError: The server cannot be reached or stopped; a retry may help.
+            ConfigurationError: The role lacks a right.
+        """
+        connection = self._connection()
+        try:
+            connection.execute(statement)
+        except psycopg.Error as error:
+            self.close()
+            raise translation(error) from error
+
+    def close(self) -> None:
+        """Close this thread's connection; the next call opens another."""
+        opened: tuple[Connection, int] | None = getattr(self._local, "opened", None)
+        self._local.opened = None
+        if opened is None:
+            return
+        connection, pid = opened
+        if pid != os.getpid():
+            _INHERITED.append(connection)
+            return
+        with suppress(psycopg.Error):
+            connection.close()
+
+    def _connection(self) -> Connection:
+        opened: tuple[Connection, int] | None = getattr(self._local, "opened", None)
+        if opened is not None and opened[1] == os.getpid() and not opened[0].closed:
+            return opened[0]
+        self.close()
+        connection = connect(self._parameters, self._timeout_s)
+        try:
+            _check_revision(connection)
+        except BaseException:
+            connection.close()
+            raise
+        self._local.opened = (connection, os.getpid())
+        return connection
+
+
+def parameters_of(url: str) -> dict[str, Any]:
+    """Return libpq's parameters in a URL.
+
+    Raises:
+        ConfigurationError: It is no URL of a PostgreSQL database; a retry does not help.
+    """
+    try:
+        if url.startswith(URL_PREFIXES):
+            parameters = conninfo_to_dict(url)
+            ports = str(parameters.get("port") or "5432").split(",")
+            if parameters.get("dbname") and all(port.isdecimal() for port in ports):
+                return dict(parameters)
+    except psycopg.Error:
+        pass  # its text repeats parts of the URL
+    raise ConfigurationError(
+        "[mlgov] ledger_url is no URL of a PostgreSQL database.",
+        remedy="Use postgresql://USER:PASSWORD@HOST:PORT/DATABASE, with special characters "
+        "percent-encoded.",
+    )
+
+
+def connect(parameters: dict[str, Any], timeout_s: float) -> Connection:
+    """Open a session; whoever calls closes it.
+
+    Raises:
+        LedgerUnavailableError: The server cannot be reached; a retry may help.
+    """
+    given = {"connect_timeout": max(1, int(timeout_s)), "application_name": "airflow-mlgov"}
+    try:
+        connection: Connection = psycopg.connect(**{**given, **parameters}, autocommit=True)
+    except psycopg.Error as error:
+        raise unreached(error) from None
+    try:
+        connection.isolation_level = IsolationLevel.READ_COMMITTED
+        connection.execute(
+            "SELECT set_config('lock_timeout', %s, false)", (str(int(timeout_s * 1000)),)
+        )
+        # Stronger than `on` is left as the server has it.
+        connection.execute(
+            "SELECT set_config('synchronous_commit', 'on', false) "
+            "WHERE NOT current_setting('synchronous_commit') = ANY(%s)",
+            (list(_DURABLE),),
+        )
+    except psycopg.Error as error:
+        connection.close()
+        raise translation(error) from error
+    return connection
+
+
+def _check_revision(connection: Connection) -> None:
+    try:
+        rows = connection.execute("SELECT version_num FROM mlgov.schema_version").fetchall()
+    except psycopg.Error as error:
+        raise translation(error) from error
+    if not rows:
+        raise unmigrated()
+    if rows != [(REVISION,)]:
+        raise ConfigurationError(
+            f"The ledger's database has tables of revision {rows[0][0]}; this code needs "
+            f"{REVISION}.",
+            remedy="Let its owner run `airflow mlgov db migrate` with the newest release in use.",
+        )

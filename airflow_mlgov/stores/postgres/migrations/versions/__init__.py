@@ -1,0 +1,3 @@
+"""The tables of the ledger, change by change."""
+
+from __future__ import annotations

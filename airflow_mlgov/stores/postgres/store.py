@@ -1,0 +1,184 @@
+"""The ledger in PostgreSQL: writers on many machines, one round of sequencing at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime
+
+from psycopg import Rollback
+
+from airflow_mlgov.errors import LedgerIntegrityError
+from airflow_mlgov.ledger.merkle import leaf_hash
+from airflow_mlgov.records.canonical import canonical_bytes
+from airflow_mlgov.records.clock import to_text
+from airflow_mlgov.records.people import Disclosure
+from airflow_mlgov.service.ports import InboxItem, Sequenced, TreeHead
+from airflow_mlgov.service.stored import checked_disclosure, checked_head, checked_leaf
+from airflow_mlgov.stores.postgres.connections import Connection, Connections
+
+_KEPT = """
+SELECT leaf, leaf_hash, NULL::bigint AS seq FROM mlgov.inbox WHERE key = %(key)s
+UNION ALL SELECT leaf, leaf_hash, seq FROM mlgov.entries WHERE key = %(key)s
+"""
+_IN_TREE = "SELECT leaf, leaf_hash FROM mlgov.entries WHERE key = %s"
+_ACKNOWLEDGE = """
+INSERT INTO mlgov.inbox (key, leaf, leaf_hash, received_at) VALUES (%s, %s, %s, %s)
+ON CONFLICT (key) DO NOTHING
+"""
+_DISCLOSE = "INSERT INTO mlgov.disclosures (key, field, salt, value) VALUES (%s, %s, %s, %s)"
+_ERASE = "DELETE FROM mlgov.disclosures WHERE key = %s AND field = %s"
+_LOCK = "SELECT only_row FROM mlgov.sequencing FOR UPDATE"
+_INBOX = "SELECT n, key, leaf, leaf_hash, received_at FROM mlgov.inbox ORDER BY n"
+_ADD = """
+INSERT INTO mlgov.entries (seq, key, leaf, leaf_hash, received_at) VALUES (%s, %s, %s, %s, %s)
+"""
+_TAKE_OUT = "DELETE FROM mlgov.inbox WHERE n = ANY(%s)"
+_SIGN = "INSERT INTO mlgov.checkpoints (size, note, peaks) VALUES (%s, %s, %s)"
+_NEWEST = "SELECT size, note, peaks FROM mlgov.checkpoints ORDER BY size DESC LIMIT 1"
+_LEAVES = """
+SELECT seq, leaf, leaf_hash FROM mlgov.entries WHERE seq >= %s AND seq < %s ORDER BY seq
+"""
+_LEAVES_AT_ONCE = 1_000
+
+
+class PostgresStore:
+    """A `LedgerStore` in a migrated PostgreSQL database.
+
+    Args:
+        url: ``postgresql://user:password@host:port/database``; never repeated in a message.
+        timeout_s: How long to wait for a connection, and for a lock, in seconds, at least 1.
+
+    Raises:
+        ConfigurationError: It is no such URL; a retry does not help.
+    """
+
+    def __init__(self, url: str, *, timeout_s: float = 30.0) -> None:
+        self._connections = Connections(url, timeout_s=timeout_s)
+
+    def insert(
+        self, item: InboxItem, disclosures: Mapping[str, Disclosure], at: datetime
+    ) -> bytes | None:
+        """Acknowledge an entry durably; return None, or the leaf that stands there already."""
+        row = (item.key, item.leaf, leaf_hash(item.leaf), to_text(at))
+        kept: bytes | None = None
+        with self._connections.transaction() as connection:
+            if connection.execute(_ACKNOWLEDGE, row).rowcount == 0:
+                return _kept_leaf(connection, item.key)
+            # Only now: a round may have moved this key out of the inbox before our row went in.
+            # While ours is there, none can bring the key into the tree.
+            moved = connection.execute(_IN_TREE, (item.key,)).fetchone()
+            if moved is not None:
+                kept = checked_leaf(*moved)
+                raise Rollback
+            if disclosures:
+                connection.cursor().executemany(
+                    _DISCLOSE,
+                    [
+                        (item.key, name, d.salt, canonical_bytes(d.value))
+                        for name, d in disclosures.items()
+                    ],
+                )
+        return kept
+
+    def get(self, key: str) -> tuple[bytes, int | None] | None:
+        """Return the leaf kept under a key and its index (None while it waits), or None."""
+        with self._connections.transaction() as connection:
+            kept = connection.execute(_KEPT, {"key": key}).fetchone()
+        return None if kept is None else (checked_leaf(kept[0], kept[1]), kept[2])
+
+    def sequence(self, integrate: Callable[[TreeHead, Sequence[InboxItem]], Sequenced]) -> TreeHead:
+        """Under the lock: hand head and inbox to `integrate`, store what it returns."""
+        if self.waiting() == 0:
+            return self.head()
+        with self._connections.transaction() as connection:
+            if connection.execute(_LOCK).fetchone() is None:
+                raise LedgerIntegrityError("The row that rounds of sequencing lock was removed.")
+            head = _head_of(connection)
+            rows = connection.execute(_INBOX).fetchall()
+            if not rows:
+                return head  # another process was faster
+            sequenced = integrate(
+                head, [InboxItem(row[1], checked_leaf(row[2], row[3])) for row in rows]
+            )
+            entries = zip(
+                range(head.size, sequenced.head.size), rows, sequenced.leaf_hashes, strict=True
+            )
+            connection.cursor().executemany(
+                _ADD, [(seq, row[1], row[2], hashed, row[4]) for seq, row, hashed in entries]
+            )
+            connection.execute(_TAKE_OUT, ([row[0] for row in rows],))
+            grown = sequenced.head
+            connection.execute(_SIGN, (grown.size, grown.note, b"".join(grown.peaks)))
+            return grown
+
+    def head(self) -> TreeHead:
+        """Return the newest signed head."""
+        with self._connections.transaction() as connection:
+            return _head_of(connection)
+
+    def leaves(self, start: int, end: int) -> Iterator[bytes]:
+        """Yield the exact leaf bytes of indices start..end-1, or as many as there are.
+
+        Raises:
+            LedgerIntegrityError: One is missing, or its bytes are not those that were kept.
+        """
+        for first in range(start, end, _LEAVES_AT_ONCE):
+            last = min(end, first + _LEAVES_AT_ONCE)
+            with self._connections.transaction() as connection:
+                rows = connection.execute(_LEAVES, (first, last)).fetchall()
+            for expected, (seq, leaf, hashed) in enumerate(rows, first):
+                if seq != expected:
+                    raise LedgerIntegrityError(
+                        f"Entry {expected} is missing: it was removed from the store."
+                    )
+                yield checked_leaf(leaf, hashed)
+            if len(rows) < last - first:
+                return
+
+    def disclosures(self, key: str) -> dict[str, Disclosure]:
+        """Return what opens the commitments of an entry, by field; empty once erased."""
+        with self._connections.transaction() as connection:
+            rows = connection.execute(
+                "SELECT field, salt, value FROM mlgov.disclosures WHERE key = %s", (key,)
+            ).fetchall()
+        return {name: checked_disclosure(salt, value) for name, salt, value in rows}
+
+    def erase(self, fields: Sequence[tuple[str, str]]) -> int:
+        """Delete what opens these fields, and return how many were there still.
+
+        Only the tables' owner may. Dead rows are written over by a copy of the table without them;
+        the server's write-ahead log keeps them until it is recycled, and archives of it longer.
+        """
+        with self._connections.transaction() as connection:
+            erased = sum(connection.execute(_ERASE, field).rowcount for field in fields)
+        self._connections.outside_transaction("VACUUM (FULL) mlgov.disclosures")
+        return erased
+
+    def inbox(self) -> list[InboxItem]:
+        """Return the acknowledged entries that are not in the tree yet, oldest first."""
+        with self._connections.transaction() as connection:
+            rows = connection.execute(_INBOX).fetchall()
+        return [InboxItem(row[1], checked_leaf(row[2], row[3])) for row in rows]
+
+    def waiting(self) -> int:
+        """Return how many acknowledged entries are not in the tree yet."""
+        with self._connections.transaction() as connection:
+            row = connection.execute("SELECT count(*) FROM mlgov.inbox").fetchone()
+        return int(row[0]) if row else 0
+
+    def close(self) -> None:
+        """Close this thread's connection; the next call opens another."""
+        self._connections.close()
+
+
+def _kept_leaf(connection: Connection, key: str) -> bytes:
+    # One statement over both tables sees the key in one of them, whatever moves meanwhile.
+    kept = connection.execute(_KEPT, {"key": key}).fetchone()
+    if kept is None:
+        raise LedgerIntegrityError("An acknowledged entry was removed from the store just now.")
+    return checked_leaf(kept[0], kept[1])
+
+
+def _head_of(connection: Connection) -> TreeHead:
+    row = connection.execute(_NEWEST).fetchone()
+    return TreeHead(0, (), b"") if row is None else checked_head(*row)

@@ -1,0 +1,53 @@
+"""One PostgreSQL server for each test process, and a database of its own for each test."""
+
+from __future__ import annotations
+
+import importlib.util
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+FAKES = Path(__file__).parents[1] / "fakes"
+
+
+def _load(name: str):
+    spec = importlib.util.spec_from_file_location(name, FAKES / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Any]:
+    server = _load("postgres_server").PostgresServer()
+    try:
+        server.start()
+        yield server
+    finally:
+        server.remove()
+
+
+@pytest.fixture
+def postgres_database(postgres) -> str:
+    """Name of a new database without tables."""
+    name = f"ledger_{uuid.uuid4().hex}"
+    postgres.execute("postgres", f"CREATE DATABASE {name}")
+    return name
+
+
+@pytest.fixture
+def postgres_url(postgres, postgres_database: str) -> str:
+    """URL of a new, migrated database, for its owner."""
+    from airflow_mlgov.stores.postgres import schema
+
+    url = postgres.url(postgres_database)
+    schema.migrate(url)
+    return url
+
+
+@pytest.fixture
+def new_memory_ledger():
+    return _load("memory_ledger").MemoryLedger
