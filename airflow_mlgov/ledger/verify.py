@@ -173,6 +173,7 @@ class _Reading:
         self._trust = trust
         self._disclose = disclose
         self._earlier = earlier
+        self._extended = 0
         self._roots: dict[int, str] = {0: EMPTY_ROOT.hex()}
         self._peaks: tuple[bytes, ...] = ()
         self._size = 0
@@ -209,7 +210,8 @@ class _Reading:
         self._compare("The signed checkpoint", checkpoint, self._size, self._root())
         for kept in self._earlier:
             what = "A checkpoint kept elsewhere"
-            self._compare(what, kept, min(kept.size, self._size), self._roots.get(kept.size, ""))
+            size, root = min(kept.size, self._size), self._roots.get(kept.size, "")
+            self._extended += self._compare(what, kept, size, root)
 
     def report(self, now: datetime | None) -> Report:
         return Report(
@@ -221,7 +223,7 @@ class _Reading:
             closed=self._closed,
             problems=tuple(self.problems),
             unknown_keys=tuple(self._unknown_keys),
-            earlier=len(self._earlier),
+            earlier=self._extended,
             alive_at=self._pulse.newest_at,
             remarks=self._pulse.remarks(now),
         )
@@ -229,7 +231,8 @@ class _Reading:
     def _root(self) -> str:
         return root_of_peaks(self._peaks, self._size).hex()
 
-    def _compare(self, what: str, checkpoint: Checkpoint, size: int, root_hash: str) -> None:
+    def _compare(self, what: str, checkpoint: Checkpoint, size: int, root_hash: str) -> bool:
+        found = len(self.problems)
         if checkpoint.origin != self._trust.origin:
             self.problems.append(f"{what} is of another log, {checkpoint.origin}.")
         elif checkpoint.size != size:
@@ -242,6 +245,7 @@ class _Reading:
                 f"{what} over {size} entries has another root hash: an entry was altered, "
                 "replaced, moved or removed."
             )
+        return len(self.problems) == found
 
     def _add_entry(self, entry: SealedEntry) -> None:
         if (entry.index == 0) != (entry.kind == "genesis"):

@@ -13,7 +13,7 @@ from airflow_mlgov.errors import LedgerIntegrityError
 from airflow_mlgov.ledger.checkpoint import Checkpoint, open_checkpoint
 from airflow_mlgov.ledger.dsse import seal_envelope
 from airflow_mlgov.ledger.entry import decode_leaf
-from airflow_mlgov.ledger.merkle import leaf_hash
+from airflow_mlgov.ledger.merkle import MerkleTree, leaf_hash
 from airflow_mlgov.ledger.verify import Report, verify_ledger
 from airflow_mlgov.ledger.view import LedgerView
 from airflow_mlgov.records.canonical import canonical_bytes
@@ -441,3 +441,13 @@ def test_a_ledger_that_does_not_begin_with_genesis(golden: Any) -> None:
 def test_threat_21_the_empty_ledger(golden: Any) -> None:
     assert check(golden, [], golden.sign([])).is_fine
     assert view_of(golden, []).select() == []
+
+
+def test_only_checkpoints_that_fit_are_said_to_be_extended(golden: Any) -> None:
+    root = MerkleTree(leaf_hash(leaf) for leaf in golden.leaves[:2]).root().hex()
+    fits = Checkpoint(golden.origin, 2, root, "")
+    longer = Checkpoint(golden.origin, 9, root, "")
+    altered = Checkpoint(golden.origin, 2, "0" * 64, "")
+    report = check(golden, golden.leaves, golden.note, fits, longer, altered)
+    assert (report.earlier, len(report.problems)) == (1, 2)
+    assert "extends 1 checkpoint(s)" in "\n".join(report.lines())
