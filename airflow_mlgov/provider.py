@@ -27,6 +27,11 @@ _OPTIONS = (
         "/var/lib/mlgov/keys",
     ),
     (
+        "keys_passphrase",
+        "Opens encrypted key files, and encrypts keys that are made.",
+        "correct horse battery staple",
+    ),
+    (
         "trust_path",
         "Trust file of the deployment; with it a process holds only the keys in its keys_dir.",
         "/etc/mlgov/trust.json",
@@ -37,6 +42,10 @@ _OPTIONS = (
         "/var/lib/airflow/mlgov-seen",
     ),
 )
+
+
+_SENSITIVE = ("ledger_url", "keys_passphrase")
+"""Options that Airflow also reads from ``_cmd`` and ``_secret``, and never shows."""
 
 
 def get_provider_info() -> dict[str, Any]:
@@ -66,7 +75,7 @@ def get_provider_info() -> dict[str, Any]:
             "mlgov": {
                 "description": "Model governance: where the rules stand and where the records go.",
                 "options": {
-                    name: _option(description, example, sensitive=name == "ledger_url")
+                    name: _option(description, example, sensitive=name in _SENSITIVE)
                     for name, description, example in _OPTIONS
                 },
             }

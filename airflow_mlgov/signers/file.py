@@ -116,7 +116,10 @@ def _read(path: Path) -> bytes:
 def _parse(pem: bytes, path: Path, passphrase: bytes | None) -> Ed25519PrivateKey:
     is_encrypted = b"ENCRYPTED" in pem
     if is_encrypted and passphrase is None:
-        raise ConfigurationError(f"The key {path} is encrypted and no passphrase was given.")
+        raise ConfigurationError(
+            f"The key {path} is encrypted and no passphrase was given.",
+            remedy="Set [mlgov] keys_passphrase, keys_passphrase_cmd or keys_passphrase_secret.",
+        )
     try:
         key = serialization.load_pem_private_key(pem, passphrase if is_encrypted else None)
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:

@@ -18,6 +18,7 @@ def open_keys() -> tuple[Mapping[KeyRole, Signer], TrustRoot | None]:
 
     Without a trust file a process makes the keys that it misses and believes its own: for one
     machine and one user. With one, no key is made, and each process holds those that it was given.
+    ``keys_passphrase`` opens encrypted key files, and encrypts those that are made.
 
     Raises:
         ConfigurationError: A setting is missing or wrong, a file cannot be read, or a key is not in
@@ -25,10 +26,12 @@ def open_keys() -> tuple[Mapping[KeyRole, Signer], TrustRoot | None]:
         LedgerIntegrityError: The trust file is malformed; a retry does not help.
     """
     folder, file = Path(setting("keys_dir")), optional_setting("trust_path")
+    given = optional_setting("keys_passphrase")
+    passphrase = None if given is None else given.encode("utf-8")
     if file is None:
-        return open_signers(folder), None
+        return open_signers(folder, passphrase=passphrase), None
     trust = TrustRoot.parse(_read(Path(file)))
-    signers = open_signers(folder, create=False)
+    signers = open_signers(folder, passphrase=passphrase, create=False)
     for role, signer in signers.items():
         if signer.public_key not in {key.public_key for key in trust.keys(role)}:
             raise ConfigurationError(

@@ -84,3 +84,23 @@ def test_a_trust_file_that_is_not_there_is_named(machine, monkeypatch) -> None:
     monkeypatch.setenv("AIRFLOW__MLGOV__TRUST_PATH", "/nowhere/trust.json")
     with pytest.raises(ConfigurationError, match=r"/nowhere/trust\.json cannot be read"):
         open_ledger()
+
+
+def test_keys_are_encrypted_if_there_is_a_passphrase(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRFLOW__MLGOV__KEYS_DIR", str(tmp_path / "keys"))
+    monkeypatch.setenv("AIRFLOW__MLGOV__KEYS_PASSPHRASE_CMD", "echo correct horse")
+    made = {role: signer.public_key for role, signer in open_keys()[0].items()}
+    assert all(b"ENCRYPTED" in path.read_bytes() for path in (tmp_path / "keys").glob("*.key"))
+    assert {role: signer.public_key for role, signer in open_keys()[0].items()} == made
+
+    monkeypatch.setenv("AIRFLOW__MLGOV__KEYS_PASSPHRASE", "sesame-7")
+    with pytest.raises(ConfigurationError, match="cannot be opened with this passphrase") as caught:
+        open_keys()
+    assert "sesame-7" not in caught.value.diagnostics()
+    monkeypatch.delenv("AIRFLOW__MLGOV__KEYS_PASSPHRASE")
+    monkeypatch.delenv("AIRFLOW__MLGOV__KEYS_PASSPHRASE_CMD")
+    with pytest.raises(ConfigurationError, match="no passphrase was given") as caught:
+        open_keys()
+    assert "keys_passphrase" in caught.value.diagnostics()
