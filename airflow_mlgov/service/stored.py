@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from airflow_mlgov.errors import LedgerIntegrityError
@@ -23,6 +24,24 @@ def checked_leaf(leaf: Any, hashed: Any) -> bytes:
             "An entry's stored bytes do not have their stored leaf hash: one was altered."
         )
     return leaf
+
+
+def checked_leaves(rows: Iterable[Sequence[Any]], first: int) -> Iterator[bytes]:
+    """Yield the leaves in rows of entries (index, leaf, hash), which must follow each other.
+
+    Args:
+        rows: In the order of their indices.
+        first: Index that the first one must have.
+
+    Raises:
+        LedgerIntegrityError: One is missing, or its bytes are not those that were kept.
+    """
+    for expected, (seq, leaf, hashed) in enumerate(rows, first):
+        if seq != expected:
+            raise LedgerIntegrityError(
+                f"Entry {expected} is missing: it was removed from the store."
+            )
+        yield checked_leaf(leaf, hashed)
 
 
 def checked_head(size: Any, note: Any, peaks: Any) -> TreeHead:

@@ -13,7 +13,12 @@ from airflow_mlgov.records.canonical import canonical_bytes
 from airflow_mlgov.records.clock import to_text
 from airflow_mlgov.records.people import Disclosure
 from airflow_mlgov.service.ports import InboxItem, Sequenced, TreeHead
-from airflow_mlgov.service.stored import checked_disclosure, checked_head, checked_leaf
+from airflow_mlgov.service.stored import (
+    checked_disclosure,
+    checked_head,
+    checked_leaf,
+    checked_leaves,
+)
 from airflow_mlgov.stores.postgres.connections import Connection, Connections
 
 _KEPT = """
@@ -126,12 +131,7 @@ class PostgresStore:
             last = min(end, first + _LEAVES_AT_ONCE)
             with self._connections.transaction() as connection:
                 rows = connection.execute(_LEAVES, (first, last)).fetchall()
-            for expected, (seq, leaf, hashed) in enumerate(rows, first):
-                if seq != expected:
-                    raise LedgerIntegrityError(
-                        f"Entry {expected} is missing: it was removed from the store."
-                    )
-                yield checked_leaf(leaf, hashed)
+            yield from checked_leaves(rows, first)
             if len(rows) < last - first:
                 return
 

@@ -30,7 +30,7 @@ from airflow_mlgov.records.canonical import canonical_bytes
 from airflow_mlgov.records.clock import to_text
 from airflow_mlgov.records.people import Disclosure
 from airflow_mlgov.service.ports import InboxItem, Sequenced, TreeHead
-from airflow_mlgov.service.stored import checked_head, checked_leaf
+from airflow_mlgov.service.stored import checked_head, checked_leaf, checked_leaves
 from airflow_mlgov.stores.sqlite.disclosures import (
     delete_disclosures,
     empty_log,
@@ -196,12 +196,7 @@ class SqliteStore:
                     "seq",
                     (first, last),
                 ).fetchall()
-            for expected, (seq, leaf, hashed) in enumerate(rows, first):
-                if seq != expected:
-                    raise LedgerIntegrityError(
-                        f"Entry {expected} is missing: it was removed from the store."
-                    )
-                yield checked_leaf(leaf, hashed)
+            yield from checked_leaves(rows, first)
             if len(rows) < last - first:
                 return
 
