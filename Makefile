@@ -4,7 +4,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-EXTRAS := mlflow,gx,lineage,validation,postgres
+EXTRAS := mlflow,gx,lineage,validation,postgres,awskms,tsa
 STAMP := $(VENV)/.installed
 WORKERS ?= 2
 
