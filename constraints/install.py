@@ -14,6 +14,11 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 GROUPS = ("demo", "test", "lint")
+COMPILE = """
+import compileall, sysconfig
+# Some packages bring files that are no Python, which is no matter here.
+compileall.compile_dir(sysconfig.get_paths()["purelib"], quiet=2, workers=0)
+"""
 CHECK = """
 import sys
 from importlib.metadata import version
@@ -45,6 +50,9 @@ def main(venv: str, extras: str) -> int:
     for group in GROUPS:
         command += ["--group", group]
     subprocess.run([*command, "--editable", f".[{extras}]"], cwd=ROOT, check=True)
+    # pip does this and uv does not: without it each start of Airflow compiles it anew, for seconds.
+    writing = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+    subprocess.run([str(python), "-c", COMPILE], env=writing, check=True)
     checked = subprocess.run(
         [str(python), "-c", CHECK],
         input="\n".join(_requirements(extras.split(","))),

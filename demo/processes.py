@@ -207,6 +207,9 @@ def _runs(process: psutil.Process) -> bool:
 
 
 def clean_environment() -> dict[str, str]:
-    """Return this process's environment without what would reconfigure Airflow or MLflow."""
-    foreign = ("AIRFLOW_", "MLFLOW_", "OPENLINEAGE_", "_AIRFLOW")
+    """Return this process's environment without what would reconfigure Airflow or MLflow.
+
+    Compiled modules may be written: an installed package has them, and so should this one.
+    """
+    foreign = ("AIRFLOW_", "MLFLOW_", "OPENLINEAGE_", "_AIRFLOW", "PYTHONDONTWRITEBYTECODE")
     return {name: value for name, value in os.environ.items() if not name.startswith(foreign)}

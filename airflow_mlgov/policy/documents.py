@@ -11,11 +11,14 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from airflow_mlgov.errors import DocumentError
-from airflow_mlgov.policy.schema import Departure, explain
+from airflow_mlgov.policy.schema import Departure, explain, validator_of
 from airflow_mlgov.policy.yaml_nodes import MAX_BYTES, Node, compose
+
+if TYPE_CHECKING:
+    from jsonschema import Draft202012Validator
 
 INVENTORY_SCHEMA = "inventory-1"
 PACK_SCHEMA = "policy-pack-1"
@@ -70,6 +73,11 @@ def schema(name: str) -> dict[str, Any]:
     return loaded
 
 
+@cache
+def _validator(name: str) -> Draft202012Validator:
+    return validator_of(schema(name))
+
+
 def read_bytes(file: str | Path) -> bytes:
     """Return a file's bytes, at most one more than `MAX_BYTES`.
 
@@ -99,7 +107,8 @@ def parse_yaml(source: bytes, file: str) -> Document:
 
 def inspect_yaml(document: Document, schema_name: str) -> list[DocumentError]:
     """Return everything in which a document departs from a schema, in the order of its lines."""
-    problems = [document.locate(found) for found in explain(document.value, schema(schema_name))]
+    found = explain(document.value, _validator(schema_name))
+    problems = [document.locate(departure) for departure in found]
     return sorted(problems, key=lambda problem: problem.line)
 
 

@@ -48,9 +48,13 @@ class Departure:
     remedy: str
 
 
-def explain(value: Plain, schema: dict[str, Any]) -> list[Departure]:
-    """Return every departure of a value from a schema, each once."""
-    validator = _validator()(schema, format_checker=Draft202012Validator.FORMAT_CHECKER)
+def validator_of(schema: dict[str, Any]) -> Draft202012Validator:
+    """Return what holds documents against a schema; making one costs more than using it once."""
+    return _validator()(schema, format_checker=Draft202012Validator.FORMAT_CHECKER)
+
+
+def explain(value: Plain, validator: Draft202012Validator) -> list[Departure]:
+    """Return every departure of a value from a validator's schema, each once."""
     broken = map(_Broken.of, validator.iter_errors(value))
     found = [departure for each in broken for departure in _departures(each)]
     misspelt = {(d.path[:-1], _meant(d)) for d in found}

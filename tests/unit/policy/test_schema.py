@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from jsonschema import Draft202012Validator
 
-from airflow_mlgov.policy.schema import explain, suggestion
+from airflow_mlgov.policy.schema import explain, suggestion, validator_of
 
 FOLDER = Path(__file__).parents[3] / "airflow_mlgov" / "policy" / "schemas"
 OURS = ["inventory-1", "policy-pack-1"]
@@ -58,8 +58,8 @@ def test_no_pattern_lets_a_line_break_through(name: str) -> None:
 
 
 def explained(value: object, **schema: object) -> list[tuple[str, str, str]]:
-    full = {"description": "D.", **schema}
-    return [(".".join(map(str, d.path)), d.problem, d.remedy) for d in explain(value, full)]
+    found = explain(value, validator_of({"description": "D.", **schema}))
+    return [(".".join(map(str, d.path)), d.problem, d.remedy) for d in found]
 
 
 def test_a_misspelt_key_is_told_once() -> None:
