@@ -42,9 +42,7 @@ class ModelCount:
     @classmethod
     def of_body(cls, body: dict[str, Any]) -> ModelCount:
         """Return the count in an entry's body, whose shape was checked when it was read."""
-        return cls(
-            body["size"], body["count"], body["leaves_sha256"], body.get("rotations", 0)
-        )
+        return cls(body["size"], body["count"], body["leaves_sha256"], body.get("rotations", 0))
 
 
 class ModelIndex:

@@ -340,9 +340,7 @@ class Ledger:
     def _leaves_up_to(self, size: int) -> Callable[[int], Iterable[bytes]]:
         return lambda start: self._store.leaves(start, size)
 
-    def _problems_of_store(
-        self, head: TreeHead, keyring: Keyring, recalled: Recalled
-    ) -> list[str]:
+    def _problems_of_store(self, head: TreeHead, keyring: Keyring, recalled: Recalled) -> list[str]:
         problems = []
         try:
             checkpoint = checked_head(head, keyring)

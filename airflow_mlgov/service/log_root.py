@@ -111,10 +111,6 @@ class LogRoot:
             size, ring = self._ring
             check_in_force(ring, signer, size)
 
-    def vkey(self, signer: Signer) -> Vkey:
-        """Return the public key of a signer, under its name in this log."""
-        return Vkey(self.origin if signer.role is KeyRole.LOG else signer.name, signer.public_key)
-
     def _trust_root_of(self, origin: str) -> TrustRoot:
         trust = self._trust
         if trust is None:
@@ -125,14 +121,13 @@ class LogRoot:
                     remedy="Write a trust file with `airflow mlgov ledger trust --file FILE` "
                     "where the log key is.",
                 )
-            own = self._signers[KeyRole.LOG]
-            trust = TrustRoot(origin, (Vkey(origin, own.public_key),))
+            trust = TrustRoot(origin, (vkey_of(self._signers[KeyRole.LOG], origin),))
         if trust.origin != origin:
             raise LedgerIntegrityError(
                 f"The ledger is {origin}; the trust file is of {trust.origin}."
             )
         for role, signer in self._signers.items():
-            trust = trust.with_keys(role, [self.vkey(signer)])
+            trust = trust.with_keys(role, [vkey_of(signer, origin)])
         for role, keys in self._retired.items():
             trust = trust.with_keys(role, keys)
         return trust
@@ -157,3 +152,8 @@ class LogRoot:
         )
         leaf = encode_leaf(entry, signer.public_key, signer.sign)
         return self._store.insert(InboxItem(GENESIS_KEY, leaf), {}, entry.at) or leaf
+
+
+def vkey_of(signer: Signer, origin: str) -> Vkey:
+    """Return the public key of a signer, under its name in a log: a log's key bears the log's."""
+    return Vkey(origin if signer.role is KeyRole.LOG else signer.name, signer.public_key)
