@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from securesystemslib.signer import Signer as RemoteKey
 
 SCHEMES: Mapping[str, str] = {
-    "awskms": "securesystemslib[awskms]",
+    "awskms": "airflow-mlgov[awskms]",
     "gcpkms": "securesystemslib[gcpkms]",
     "azurekms": "securesystemslib[azurekms]",
     "hsm": "securesystemslib[hsm]",
@@ -144,17 +144,21 @@ def _fetched(scheme: str, rest: str) -> tuple[str, Key]:
     """Return the full URI of a key and its public half, as the KMS tells them."""
     from securesystemslib import signer
 
-    if scheme == "awskms":
-        return signer.AWSSigner.import_(rest)
-    if scheme == "gcpkms":
-        return signer.GCPSigner.import_(rest)
-    if scheme == "hv":
-        return signer.VaultSigner.import_(rest.partition("/")[0])
     parts = urlsplit(rest)
-    if scheme == "azurekms":
-        return signer.AzureSigner.import_(parts.netloc.partition(".")[0], parts.path.split("/")[2])
-    label = dict(parse_qsl(parts.query)).get("label")
-    return signer.HSMSigner.import_(int(parts.path), label)
+    found: tuple[str, Key]
+    if scheme == "awskms":
+        found = signer.AWSSigner.import_(rest)
+    elif scheme == "gcpkms":
+        found = signer.GCPSigner.import_(rest)
+    elif scheme == "hv":
+        found = signer.VaultSigner.import_(rest.partition("/")[0])
+    elif scheme == "azurekms":
+        vault, name = parts.netloc.partition(".")[0], parts.path.split("/")[2]
+        found = signer.AzureSigner.import_(vault, name)
+    else:
+        label = dict(parse_qsl(parts.query)).get("label")
+        found = signer.HSMSigner.import_(int(parts.path), label)
+    return found
 
 
 def _check_same(asked: str, found: str) -> None:
@@ -178,9 +182,11 @@ def _bytes_of(public: Key, uri: str) -> bytes:
             remedy="Make an asymmetric key for signing of kind ECC_NIST_P256 (or Ed25519).",
         )
     key = serialization.load_pem_public_key(value.encode("ascii"))
-    return key.public_bytes(
+    public_key = key.public_bytes(
         serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
     )
+    algorithm_of(public_key)  # securesystemslib calls keys of other curves by that name too
+    return public_key
 
 
 def _remote_key(uri: str, public: Key, pin: str | None) -> RemoteKey:
@@ -193,7 +199,7 @@ def _remote_key(uri: str, public: Key, pin: str | None) -> RemoteKey:
 def _translated(uri: str) -> Iterator[None]:
     try:
         yield
-    except MlgovError:
+    except ConfigurationError:
         raise
     except Exception as error:
         raise _translation(uri, error) from error

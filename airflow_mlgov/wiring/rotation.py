@@ -92,8 +92,10 @@ def key_places() -> list[KeyPlace]:
             for path in filter(Path.exists, paths):
                 where = str(path) if path in (files.key, files.next_key) else files.read_uri(path)
                 places.append(_place(role, state, signer_in(path, role).public_key, where))
-        for key in files.read_retired():
-            places.append(_place(role, "retired", key.public_key, str(files.retired)))
+        places += [
+            _place(role, "retired", key.public_key, str(files.retired))
+            for key in files.read_retired()
+        ]
     return places
 
 
