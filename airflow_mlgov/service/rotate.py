@@ -13,6 +13,10 @@ from airflow_mlgov.service.ports import Signer
 __all__ = ["rotate_key", "rotation_draft", "vkey_of"]
 
 
+WAIT_S = 30.0
+"""How long a sequencer elsewhere has to cover a rotation."""
+
+
 def rotation_draft(origin: str, old: Signer, new: Signer) -> EntryDraft:
     """Return the entry by which a new key takes the place of an old one of the same role.
 
@@ -51,7 +55,8 @@ def rotate_key(before: Ledger, after: Ledger, old: Signer, new: Signer) -> Seale
             entry in time; a retry may help.
     """
     draft = rotation_draft(before.origin, old, new)
-    sealed = after.seal(before.append(draft, role=old.role, cosigner=new))
+    receipt = before.append(draft, role=old.role, cosigner=new)
+    sealed = after.seal(receipt, timeout_s=WAIT_S)
     if after.keyring().retired_at(old.public_key, sealed.tree_size) != sealed.index:
         raise LedgerIntegrityError(
             f"The rotation in entry {sealed.index} counts for nothing, or another came before it."

@@ -19,7 +19,6 @@ from airflow_mlgov.signers.key_files import KeyFiles
 from airflow_mlgov.signers.kms import open_kms_signer, refuse_airflow
 from airflow_mlgov.wiring.settings import optional_setting, setting
 
-_PLACES = ("keys_passphrase", "keys_passphrase_secret")
 _ASKS_AIRFLOW = re.compile(r"\bairflow\s+(connections|variables)\b")
 
 
@@ -76,10 +75,10 @@ def keys_folder() -> Path:
     """
     folder = setting("keys_dir")
     refuse_airflow(folder, "[mlgov] keys_dir")
-    for name in _PLACES:
-        refuse_airflow(optional_setting(name) or "", f"[mlgov] {name}")
     if _ASKS_AIRFLOW.search(optional_setting("keys_passphrase_cmd") or ""):
-        refuse_airflow("airflow:", "[mlgov] keys_passphrase_cmd")
+        refuse_airflow("airflow:", "[mlgov] keys_passphrase_cmd")  # before Airflow runs it
+    for name in ("keys_passphrase_secret", "keys_passphrase"):
+        refuse_airflow(optional_setting(name) or "", f"[mlgov] {name}")
     return Path(folder)
 
 
