@@ -236,10 +236,12 @@ class Ledger:
         trust = self.trust_root()
         self.drain()
         recalled = self._memory.recall(trust, self.keyring)
+        leaves = list(self._store.leaves(0, self._store.head().size))
+        self._root.keyring(len(leaves), leaves=leaves)
         head, checkpoint = self._newest(recalled)
         if checkpoint is None:
             raise _nothing_signed()
-        leaves = self._store.leaves(0, checkpoint.size)
+        leaves += self._store.leaves(len(leaves), checkpoint.size)
         view = LedgerView(leaves, checkpoint, trust, self._store.disclosures, earlier=self._viewed)
         self._memory.accept(recalled, checkpoint, head, view.leaves_from)
         self._viewed = view

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from airflow_mlgov.errors import ConfigurationError, LedgerIntegrityError, LedgerUnavailableError
 from airflow_mlgov.ledger.checkpoint import Vkey
@@ -76,7 +76,9 @@ class LogRoot:
             self._rooted = (origin, self._trust_root_of(origin))
         return self._rooted[1]
 
-    def keyring(self, size: int, trust: TrustRoot | None = None) -> Keyring:
+    def keyring(
+        self, size: int, trust: TrustRoot | None = None, leaves: Sequence[bytes] = ()
+    ) -> Keyring:
         """Return the keys that count, after the rotations among the first entries.
 
         Each leaf is looked through once in the life of this object.
@@ -84,6 +86,7 @@ class LogRoot:
         Args:
             size: How many entries at least; those under a signed checkpoint.
             trust: Whose keys count from the start; by default what `trust_root` says.
+            leaves: The first leaves, if they were read already; else they are read from the store.
 
         Raises:
             ConfigurationError: No log key is known; a retry does not help.
@@ -94,7 +97,8 @@ class LogRoot:
         if ring.trust != trust:
             start, ring = 0, Keyring(trust)
         try:
-            for leaf in self._store.leaves(start, size) if start < size else ():
+            have = leaves[start:size] if len(leaves) >= size else self._store.leaves(start, size)
+            for leaf in have:
                 ring, start = ring.after(start, leaf), start + 1
         except LedgerIntegrityError:
             pass  # a damaged entry; whoever reads it says so

@@ -84,15 +84,15 @@ class Memory:
 
         Args:
             trust: Which log is meant, and whose keys count from the start.
-            keyring: Returns the keys in force now; asked after the memory was read, so that a
-                rotation that is remembered is known.
+            keyring: Returns the keys in force now; asked, if need be, after the memory was read, so
+                that a rotation that is remembered is known.
         """
         data = None if self._place is None else self._place.read(trust.origin)
         if data is None:
             return Recalled()
         last = self._parsed_last
         if last is None or last[0] != trust or last[1].data != data:
-            self._parsed_last = last = (trust, self._parsed(data, keyring()))
+            self._parsed_last = last = (trust, self._parsed(data, trust, keyring))
         return last[1]
 
     def accept(
@@ -133,10 +133,13 @@ class Memory:
         data = SeenCheckpoint(newest, head.peaks).as_bytes()
         self._place.replace(newest.origin, data, instead_of=recalled.data)
 
-    def _parsed(self, data: bytes, keyring: Keyring) -> Recalled:
-        origin = keyring.trust.origin
+    def _parsed(self, data: bytes, trust: TrustRoot, keyring: Callable[[], Keyring]) -> Recalled:
+        origin = trust.origin
         try:
-            seen = SeenCheckpoint.parse(data, keyring.log_keys, origin=origin)
+            try:  # mostly no key was rotated, and no leaf has to be looked through
+                seen = SeenCheckpoint.parse(data, trust.log_keys, origin=origin)
+            except UnknownKeyError:
+                seen = SeenCheckpoint.parse(data, keyring().log_keys, origin=origin)
             return Recalled(data, seen)
         except UnknownKeyError:
             return Recalled(data, is_strange=True)

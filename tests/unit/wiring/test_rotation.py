@@ -169,6 +169,24 @@ def test_a_ledger_that_was_set_back_behind_a_rotation_is_refused_by_who_saw_it(
     assert any("set back" in problem for problem in open_ledger().verify().problems)
 
 
+def test_a_rotation_that_comes_between_two_looks_of_a_sequencer_is_seen(home: Path) -> None:
+    stale = open_ledger()
+    stale.append(draft(KeyRole.WRITER, "a"))
+    honest = stale._store.sequence  # type: ignore[attr-defined]
+
+    def sequence(integrate: Any) -> Any:
+        stale._store.sequence = honest  # type: ignore[attr-defined]
+        rotate_role(KeyRole.LOG, None)
+        open_ledger().append(draft(KeyRole.WRITER, "b"))
+        return honest(integrate)
+
+    stale._store.sequence = sequence  # type: ignore[attr-defined]
+    with pytest.raises(ConfigurationError, match="rotated out by entry 5"):
+        stale.drain()
+    assert write(KeyRole.WRITER, "b") == 6
+    assert auditor(home, trust_of(home)).is_fine
+
+
 CALLS = ("replace", "link", "unlink", "fsync", "open")
 
 
