@@ -14,6 +14,7 @@ from airflow_mlgov.cli.database import database_commands
 from airflow_mlgov.cli.erase import erase_command
 from airflow_mlgov.cli.finding import finding_commands
 from airflow_mlgov.cli.hold import hold_commands
+from airflow_mlgov.cli.keys import keys_commands
 from airflow_mlgov.cli.ledger import ledger_commands
 from airflow_mlgov.cli.run import option, positional
 from airflow_mlgov.cli.sequencer import sequencer_command
@@ -51,6 +52,7 @@ def get_cli_commands() -> list[GroupCommand]:
                 erase_command(),
                 GroupCommand("hold", "Legal holds", tuple(hold_commands())),
                 GroupCommand("db", "The ledger's database", tuple(database_commands())),
+                GroupCommand("keys", "The keys that sign", tuple(keys_commands())),
                 GroupCommand("ledger", "The ledger of decisions", tuple(ledger_commands())),
                 sequencer_command(),
                 bundle_command(),

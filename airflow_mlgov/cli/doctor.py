@@ -138,6 +138,7 @@ def _see_keys(folder: str) -> Diagnosis:
     if not place.exists() and not is_given:
         return _to_be_made(place)
     keys = sorted(place.glob("*.key"))
+    uris = sorted(place.glob("*.uri"))
     try:
         open_to_others = [key.name for key in keys if stat.S_IMODE(key.stat().st_mode) & 0o077]
     except OSError as error:
@@ -145,10 +146,14 @@ def _see_keys(folder: str) -> Diagnosis:
     if open_to_others:
         detail = f"others may read {', '.join(open_to_others)}"
         return Diagnosis("", WRONG, detail, f"chmod 600 {place}/*.key")
-    if is_given:
+    if is_given or uris:
         held = ", ".join(sorted(open_keys()[0]))
-        return Diagnosis("", OK, f"{held or 'none'}; the trust file names those of all processes")
+        return Diagnosis("", OK, f"{held or 'none'}; {_whose_keys(is_given)}")
     return Diagnosis("", OK, ", ".join(key.name for key in keys) or "none yet: made on first use")
+
+
+def _whose_keys(is_given: bool) -> str:
+    return "the trust file names those of all processes" if is_given else "no trust file"
 
 
 def _see_evidence() -> Diagnosis:

@@ -22,7 +22,6 @@ from airflow_mlgov.cli.run import (
 if TYPE_CHECKING:
     from airflow.cli.cli_config import ActionCommand
 
-    from airflow_mlgov.ledger.checkpoint import Checkpoint
     from airflow_mlgov.ledger.trust import TrustRoot
 
 
@@ -35,7 +34,8 @@ def verify(args: Namespace) -> None:
 
     trust = _trust_in(args.trust) if args.trust else open_ledger().trust_root()
     ledger = Ledger(open_ledger_file(Path(args.file)), {}) if args.file else open_ledger()
-    earlier = [_checkpoint_in(file, trust) for file in args.checkpoint or ()]
+    files = args.checkpoint or ()
+    earlier = [ledger.keyring(trust).open(read_whole(Path(file))) for file in files]
     report = ledger.verify(trust, earlier=earlier)
     if args.output in FOR_PROGRAMS:
         print_rows([report.as_json()], args.output)
@@ -120,9 +120,3 @@ def _trust_in(file: str) -> TrustRoot:
     from airflow_mlgov.ledger.trust import TrustRoot
 
     return TrustRoot.parse(read_whole(Path(file)))
-
-
-def _checkpoint_in(file: str, trust: TrustRoot) -> Checkpoint:
-    from airflow_mlgov.ledger.checkpoint import open_checkpoint
-
-    return open_checkpoint(read_whole(Path(file)), trust.log_keys, origin=trust.origin)

@@ -50,6 +50,7 @@ def status(args: Namespace) -> None:
     version, problem = _version_in_use(entry, args)
     found = {
         "model": _model(subject),
+        "ledger": {"counts_for_nothing": len(subject.view.violations)},
         "version": _version(version, args.alias, problem) | _usable(subject, version, args.alias),
         "approval": _approval(subject, version),
         "open_findings": _findings(subject, version),
@@ -253,6 +254,8 @@ def _when(moment: datetime | None) -> str | None:
 def _print_for_people(found: dict[str, Any], output: str) -> None:
     approval = found["approval"]
     print_rows(_lines({**found["model"], **found["version"]}), output, title="Model")
+    if count := found["ledger"]["counts_for_nothing"]:
+        print(f"\n{count} entries of the ledger count for nothing: airflow mlgov ledger verify")
     if approval is None:
         print("\nApproval\nThe version in use rests on no approval.")
     else:

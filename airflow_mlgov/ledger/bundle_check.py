@@ -20,7 +20,8 @@ from airflow_mlgov.ledger.bundle import (
     waiting_file,
 )
 from airflow_mlgov.ledger.bundle_report import BundleReport, Finding, Verdict
-from airflow_mlgov.ledger.checkpoint import Checkpoint, open_checkpoint
+from airflow_mlgov.ledger.checkpoint import Checkpoint
+from airflow_mlgov.ledger.keyring import Keyring
 from airflow_mlgov.ledger.merkle import leaf_hash, verify_inclusion
 from airflow_mlgov.ledger.model_index import ModelCount, ModelIndex
 from airflow_mlgov.ledger.proof import TlogProof
@@ -29,7 +30,7 @@ from airflow_mlgov.ledger.view import SealedEntry, claims_of, read_entry
 from airflow_mlgov.records.canonical import parse_canonical
 from airflow_mlgov.records.clock import to_text
 from airflow_mlgov.records.digest import Digest
-from airflow_mlgov.records.kinds import KeyRole
+from airflow_mlgov.records.kinds import ROTATION, KeyRole
 from airflow_mlgov.records.manifest import Manifest
 from airflow_mlgov.records.people import SALT_BYTES, Disclosure
 
@@ -66,7 +67,15 @@ class _Check:
         self._files = bundle.files
         self._header = bundle.header
         self._lacking = bundle.lacking
-        self._trust = trust
+        self._rotations = [
+            index
+            for index in _indices(bundle.files, "entries/")
+            if claims_of(bundle.files[entry_file(index)])[0] == ROTATION
+        ]
+        # Believed by their signatures; that they stand in the log is checked with every entry.
+        self._keyring = Keyring(trust)
+        for index in self._rotations:
+            self._keyring = self._keyring.after(index, bundle.files[entry_file(index)])
         self._disclosed: dict[str, Mapping[str, Disclosure]] = {}
         self._entries: list[SealedEntry] = []
         self._claimed = ModelIndex()
@@ -105,7 +114,7 @@ class _Check:
             self._add(Verdict.INCOMPLETE, "The bundle has no checkpoint, so it proves nothing.")
             return None
         with self._finding("The checkpoint"):
-            checkpoint = open_checkpoint(note, self._trust.log_keys, origin=self._trust.origin)
+            checkpoint = self._keyring.open(note)
             said = (self._header.origin, self._header.size, self._header.root_hash)
             if said != (checkpoint.origin, checkpoint.size, checkpoint.root_hash):
                 raise LedgerIntegrityError("bundle.json says something else than it does.")
@@ -125,8 +134,9 @@ class _Check:
                     self._claimed.add(index, leaf_hash(leaf))
                 if not self._is_included(index, leaf, checkpoint):
                     continue
-                entry = read_entry(index, leaf, self._trust, self._disclose)
-                if index != 0 and entry.model != self._header.model:
+                entry = read_entry(index, leaf, self._keyring, self._disclose)
+                is_of_log = index == 0 or entry.kind == ROTATION
+                if not is_of_log and entry.model != self._header.model:
                     raise LedgerIntegrityError(f"It is about {entry.model!r}, another model.")
                 if entry.key in keys:
                     raise LedgerIntegrityError("It stands in the bundle twice.")
@@ -134,8 +144,9 @@ class _Check:
                 self._open(entry)
                 self._entries.append(entry)
         self.checked.append(
-            f"{len(self._entries)} entries about {self._header.model} and the log's first: each "
-            "stands in the log's tree, and is signed by a key that may sign its kind"
+            f"{len(self._entries)} entries about {self._header.model}, the log's first and those "
+            "that rotate keys: each stands in the log's tree, and is signed by a key that may sign "
+            "its kind there"
         )
         self.checked.append(
             f"{self._opened} names and texts are what was committed to; {self._closed} are not "
@@ -205,17 +216,20 @@ class _Check:
         if len(self.findings) > wrong:
             return
         said = ModelCount.of_body(counts[-1].body)
-        after = sum(entry.index >= said.size for entry in self._entries)
+        rotated = f" and {said.rotations} rotations of keys" if said.rotations else ""
+        model = self._header.model
+        after = sum(e.index >= said.size and e.model == model for e in self._entries)
         self.checked.append(
             f"entry {counts[-1].index} of {to_text(counts[-1].at)}, signed by the log's key, "
-            f"counts {said.count} entries about the model in the log's first {said.size}; "
+            f"counts {said.count} entries about the model{rotated} in the log's first {said.size}; "
             f"{after} in the bundle came after that count"
         )
 
     def _check_count(self, entry: SealedEntry) -> None:
         said = ModelCount.of_body(entry.body)
-        found = self._claimed.count(said.size)
+        found = self._claimed.count(said.size, self._rotations)
         where = f"Entry {entry.index} counts {said.count} entries in the first {said.size}"
+        rotated = f"Entry {entry.index} counts {said.rotations} rotations in the first {said.size}"
         if said.size > entry.index:
             self._add(Verdict.ALTERED, f"{where}, of which some came after it.")
         elif found.count < said.count:
@@ -224,6 +238,11 @@ class _Check:
                 f"{where}; the bundle holds {found.count} of them: {said.count - found.count} "
                 "were left out.",
             )
+        elif found.rotations < said.rotations:
+            lacking = said.rotations - found.rotations
+            self._add(Verdict.INCOMPLETE, f"{rotated}; {lacking} of them were left out.")
+        elif found.rotations != said.rotations:
+            self._add(Verdict.ALTERED, f"{rotated}; the bundle holds {found.rotations}.")
         elif found != said:
             self._add(Verdict.ALTERED, f"{where}; the bundle's {found.count} are not those.")
 
@@ -256,7 +275,8 @@ class _Check:
     def _check_waiting(self) -> None:
         for name in sorted(name for name in self._files if name.startswith("waiting/")):
             with self._finding(name):
-                entry = read_entry(-1, self._files[name], self._trust, self._disclose)
+                size = self._header.size
+                entry = read_entry(size, self._files[name], self._keyring, self._disclose)
                 if waiting_file(entry.key) != name or entry.model != self._header.model:
                     raise LedgerIntegrityError("It is another entry than its name says.")
                 self._add(

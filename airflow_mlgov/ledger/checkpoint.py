@@ -2,7 +2,8 @@
 
 Source:
     C2SP signed-note v1.0.0, tlog-checkpoint v1.0.0. Extension lines are refused, as tlog-checkpoint
-    recommends none.
+    recommends none. How the key of an ECDSA signature is written, signed-note leaves to others:
+    here as transparency-dev/formats does (type byte 2, then the DER form).
 """
 
 from __future__ import annotations
@@ -14,10 +15,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from airflow_mlgov.errors import LedgerIntegrityError, UnknownKeyError
-from airflow_mlgov.ledger.dsse import PUBLIC_KEY_BYTES, check_signature, from_base64
+from airflow_mlgov.ledger.dsse import from_base64
 from airflow_mlgov.ledger.merkle import HASH_BYTES
+from airflow_mlgov.ledger.signatures import Algorithm, algorithm_of, check_signature
 
-ED25519_TYPE = 0x01
+ED25519_TYPE, ECDSA_TYPE = 0x01, 0x02
 KEY_HASH_BYTES = 4
 MAX_NOTE_BYTES = 64 * 1024
 MAX_SIGNATURES = 100
@@ -35,7 +37,7 @@ class Vkey:
 
     Attributes:
         name: ASCII letters, digits and ``._:@/-``; the origin for a log's key.
-        public_key: 32 bytes, Ed25519.
+        public_key: As `airflow_mlgov.ledger.signatures` describes it.
     """
 
     name: str
@@ -46,21 +48,28 @@ class Vkey:
             raise LedgerIntegrityError(
                 f"{self.name!r} is not a key name: ASCII letters, digits and ._:@/- only."
             )
-        if len(self.public_key) != PUBLIC_KEY_BYTES:
-            raise LedgerIntegrityError(
-                f"Key {self.name} has {len(self.public_key)} bytes, not {PUBLIC_KEY_BYTES}."
-            )
+        algorithm_of(self.public_key)
+
+    @property
+    def algorithm(self) -> Algorithm:
+        """What the key signs with."""
+        return algorithm_of(self.public_key)
 
     @property
     def key_hash(self) -> bytes:
-        """First 4 bytes of SHA-256(name || 0x0A || 0x01 || public key): a hint, never proof."""
-        return hashlib.sha256(self.name.encode("ascii") + b"\n" + self._typed).digest()[
-            :KEY_HASH_BYTES
-        ]
+        """4 bytes that tell keys apart: a hint, never proof.
+
+        The first of SHA-256(name || 0x0A || 0x01 || public key), or for ECDSA of SHA-256(DER form).
+        """
+        hashed = self.public_key
+        if self.algorithm is Algorithm.ED25519:
+            hashed = self.name.encode("ascii") + b"\n" + self._typed
+        return hashlib.sha256(hashed).digest()[:KEY_HASH_BYTES]
 
     @property
     def _typed(self) -> bytes:
-        return bytes([ED25519_TYPE]) + self.public_key
+        is_ed25519 = self.algorithm is Algorithm.ED25519
+        return bytes([ED25519_TYPE if is_ed25519 else ECDSA_TYPE]) + self.public_key
 
     def __str__(self) -> str:
         return f"{self.name}+{self.key_hash.hex()}+{base64.b64encode(self._typed).decode('ascii')}"
@@ -75,9 +84,11 @@ class Vkey:
         name, _, rest = text.partition("+")
         key_hash, _, encoded = rest.partition("+")
         typed = from_base64(encoded)
-        if len(typed) != 1 + PUBLIC_KEY_BYTES or typed[0] != ED25519_TYPE:
-            raise LedgerIntegrityError(f"Key {name!r} is not an Ed25519 key of C2SP type 1.")
+        if len(typed) < 1 or typed[0] not in (ED25519_TYPE, ECDSA_TYPE):
+            raise LedgerIntegrityError(f"Key {name!r} is not a key of C2SP type 1 or 2.")
         key = cls(name, typed[1:])
+        if key._typed != typed:
+            raise LedgerIntegrityError(f"Key {name!r} is not of the type that it is written with.")
         if not _KEY_HASH.fullmatch(key_hash) or bytes.fromhex(key_hash) != key.key_hash:
             raise LedgerIntegrityError(
                 f"Key {name!r} does not have the hash that it is written with."
@@ -112,7 +123,7 @@ def sign_checkpoint(
         size: Leaves in its tree, at least 0.
         root: Root hash, 32 bytes.
         key: Public half of the log's key; its name should be the origin.
-        sign: Returns the 64-byte Ed25519 signature of a message.
+        sign: Returns the signature of a message.
     """
     body = f"{origin}\n{size}\n{base64.b64encode(root).decode('ascii')}\n".encode("ascii")
     signature = base64.b64encode(key.key_hash + sign(body)).decode("ascii")

@@ -1,4 +1,4 @@
-"""DSSE envelopes with exactly one Ed25519 signature, written as canonical JSON bytes.
+"""DSSE envelopes with one signature or two, written as canonical JSON bytes.
 
 Source:
     DSSE v1.0 (secure-systems-lab/dsse): protocol.md (PAE) and envelope.md.
@@ -8,20 +8,18 @@ from __future__ import annotations
 
 import base64
 import binascii
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
-
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from typing import Any, TypeAlias
 
 from airflow_mlgov.errors import LedgerIntegrityError
+from airflow_mlgov.ledger.signatures import check_signature, is_signature, keyid
 from airflow_mlgov.records.canonical import canonical_bytes, parse_canonical
 
 PAYLOAD_TYPE = "application/vnd.airflow-mlgov.entry.v1+json"
-PUBLIC_KEY_BYTES = 32
-SIGNATURE_BYTES = 64
+
+Cosigner: TypeAlias = tuple[bytes, Callable[[bytes], bytes]]
+"""A public key, and what returns the signature of a message by it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,29 +29,39 @@ class Envelope:
     Attributes:
         payload: The exact bytes that were signed.
         keyid: Which key signed, as `keyid` names it; a hint until the signature was checked.
-        signature: 64 bytes.
+        signature: As `airflow_mlgov.ledger.signatures` describes it.
+        cosigned: Keyid and signature of a second key; None if one key signed.
     """
 
     payload: bytes
     keyid: str
     signature: bytes
+    cosigned: tuple[str, bytes] | None = None
 
     def check(self, public_key: bytes) -> None:
-        """Check the signature.
+        """Check the signature; the first of two.
 
         Raises:
             LedgerIntegrityError: It is not this key's over this payload; a retry does not help.
         """
-        if keyid(public_key) != self.keyid:
+        self._check(self.keyid, self.signature, public_key)
+
+    def check_cosigned(self, public_key: bytes) -> None:
+        """Check the second signature.
+
+        Raises:
+            LedgerIntegrityError: There is none, or it is not this key's over this payload.
+        """
+        if self.cosigned is None:
+            raise LedgerIntegrityError("The envelope has no second signature.")
+        self._check(*self.cosigned, public_key)
+
+    def _check(self, named: str, signature: bytes, public_key: bytes) -> None:
+        if keyid(public_key) != named:
             raise LedgerIntegrityError(
-                f"The envelope names key {self.keyid}, not the key it is checked with."
+                f"The envelope names key {named}, not the key it is checked with."
             )
-        check_signature(public_key, self.signature, pae(self.payload))
-
-
-def keyid(public_key: bytes) -> str:
-    """Return the name of a public key in envelopes: ``sha256:<hex>`` of its 32 bytes."""
-    return f"sha256:{hashlib.sha256(public_key).hexdigest()}"
+        check_signature(public_key, signature, pae(self.payload))
 
 
 def pae(payload: bytes) -> bytes:
@@ -62,17 +70,28 @@ def pae(payload: bytes) -> bytes:
     return b"DSSEv1 %d %b %d %b" % (len(payload_type), payload_type, len(payload), payload)
 
 
-def seal_envelope(payload: bytes, public_key: bytes, sign: Callable[[bytes], bytes]) -> bytes:
+def seal_envelope(
+    payload: bytes,
+    public_key: bytes,
+    sign: Callable[[bytes], bytes],
+    *,
+    cosigner: Cosigner | None = None,
+) -> bytes:
     """Return the envelope's canonical JSON bytes over a payload.
 
     Args:
         payload: What is signed.
-        public_key: 32 bytes, the public half of the key that `sign` uses.
-        sign: Returns the 64-byte Ed25519 signature of a message.
+        public_key: The public half of the key that `sign` uses.
+        sign: Returns the signature of a message.
+        cosigner: A second key, whose signature stands after the first.
     """
-    signature = {"keyid": keyid(public_key), "sig": _to_base64(sign(pae(payload)))}
+    signers = [(public_key, sign), *([] if cosigner is None else [cosigner])]
+    signatures = [
+        {"keyid": keyid(public), "sig": _to_base64(signed_by(pae(payload)))}
+        for public, signed_by in signers
+    ]
     return canonical_bytes(
-        {"payload": _to_base64(payload), "payloadType": PAYLOAD_TYPE, "signatures": [signature]}
+        {"payload": _to_base64(payload), "payloadType": PAYLOAD_TYPE, "signatures": signatures}
     )
 
 
@@ -95,27 +114,8 @@ def open_envelope(data: bytes) -> Envelope:
         raise LedgerIntegrityError(
             f"The payload is of type {value['payloadType']!r}, not {PAYLOAD_TYPE}."
         )
-    signed = _only_signature(value["signatures"])
-    signature = from_base64(signed["sig"])
-    if not isinstance(signed["keyid"], str) or len(signature) != SIGNATURE_BYTES:
-        raise LedgerIntegrityError(
-            "The envelope's signature is not an Ed25519 signature with a keyid."
-        )
-    return Envelope(from_base64(value["payload"]), signed["keyid"], signature)
-
-
-def check_signature(public_key: bytes, signature: bytes, message: bytes) -> None:
-    """Check an Ed25519 signature.
-
-    Raises:
-        LedgerIntegrityError: It is not this key's over this message; a retry does not help.
-    """
-    try:
-        Ed25519PublicKey.from_public_bytes(public_key).verify(signature, message)
-    except (InvalidSignature, ValueError) as error:
-        raise LedgerIntegrityError(
-            "A signature does not fit: what it signs was altered."
-        ) from error
+    first, *more = _signatures(value["signatures"])
+    return Envelope(from_base64(value["payload"]), *first, more[0] if more else None)
 
 
 def from_base64(text: Any) -> bytes:
@@ -139,10 +139,21 @@ def _to_base64(data: bytes) -> str:
     return base64.b64encode(data).decode("ascii")
 
 
-def _only_signature(signatures: Any) -> dict[str, Any]:
-    if not isinstance(signatures, list) or len(signatures) != 1:
-        raise LedgerIntegrityError("An entry has exactly one signature.")
-    (signed,) = signatures
+def _signatures(signatures: Any) -> list[tuple[str, bytes]]:
+    if not isinstance(signatures, list) or not 1 <= len(signatures) <= 2:
+        raise LedgerIntegrityError("An envelope has one signature, or two.")
+    found = [_signature(signed) for signed in signatures]
+    if len({named for named, _ in found}) != len(found):
+        raise LedgerIntegrityError("An envelope has two signatures of one key.")
+    return found
+
+
+def _signature(signed: Any) -> tuple[str, bytes]:
     if not isinstance(signed, dict) or signed.keys() != {"keyid", "sig"}:
         raise LedgerIntegrityError("A signature needs keyid and sig, nothing else.")
-    return signed
+    signature = from_base64(signed["sig"])
+    if not isinstance(signed["keyid"], str) or not is_signature(signature):
+        raise LedgerIntegrityError(
+            "The envelope's signature is not an Ed25519 or ECDSA signature with a keyid."
+        )
+    return signed["keyid"], signature

@@ -9,11 +9,11 @@ from datetime import datetime
 from typing import Any
 
 from airflow_mlgov.errors import LedgerIntegrityError, MlgovError
-from airflow_mlgov.ledger.dsse import Envelope, open_envelope, seal_envelope
+from airflow_mlgov.ledger.dsse import Cosigner, Envelope, open_envelope, seal_envelope
 from airflow_mlgov.records.canonical import canonical_bytes, parse_canonical
 from airflow_mlgov.records.clock import from_text, to_text
 from airflow_mlgov.records.digest import Digest
-from airflow_mlgov.records.kinds import KINDS
+from airflow_mlgov.records.kinds import KINDS, ROTATION
 from airflow_mlgov.records.shapes import MOMENT, misfit
 from airflow_mlgov.records.source import Source
 
@@ -108,14 +108,26 @@ def entry_key(origin: str, kind: str, *identity: str) -> str:
     return str(Digest.of(canonical_bytes([origin, kind, *identity])))
 
 
-def encode_leaf(entry: Entry, public_key: bytes, sign: Callable[[bytes], bytes]) -> bytes:
+def encode_leaf(
+    entry: Entry,
+    public_key: bytes,
+    sign: Callable[[bytes], bytes],
+    *,
+    cosigner: Cosigner | None = None,
+) -> bytes:
     """Return the leaf: the exact bytes of the signed envelope over an entry.
+
+    Args:
+        entry: What is signed.
+        public_key: The public half of the key that `sign` uses.
+        sign: Returns the signature of a message.
+        cosigner: The new key of a role, which signs its rotation too; no other entry has one.
 
     Raises:
         LedgerIntegrityError: More than 16 KiB, or something in it may not stand in an entry; a
             retry does not help.
     """
-    leaf = seal_envelope(entry.encode(), public_key, sign)
+    leaf = seal_envelope(entry.encode(), public_key, sign, cosigner=cosigner)
     if len(leaf) > MAX_LEAF_BYTES:
         raise LedgerIntegrityError(
             f"A {entry.kind} entry of {len(leaf)} bytes is longer than {MAX_LEAF_BYTES}.",
@@ -136,7 +148,12 @@ def decode_leaf(leaf: bytes) -> tuple[Entry, Envelope]:
             f"An entry of {len(leaf)} bytes is longer than {MAX_LEAF_BYTES}."
         )
     envelope = open_envelope(leaf)
-    return Entry.decode(envelope.payload), envelope
+    entry = Entry.decode(envelope.payload)
+    if (envelope.cosigned is not None) != (entry.kind == ROTATION):
+        raise LedgerIntegrityError(
+            f"A {ROTATION} entry is signed by two keys, every other by exactly one."
+        )
+    return entry, envelope
 
 
 def _check(value: Any) -> None:

@@ -2,8 +2,8 @@
 
 A ``model.indexed`` entry, signed by the log key, says for the first `size` entries of the log how
 many are about its model, and the digest of the canonical JSON list of ``[index, leaf hash]`` of
-them. Whoever has the whole log can check that; whoever has the model's entries only can hold them
-against it.
+them, and, if there are any, how many entries rotate a key. Whoever has the whole log can check
+that; whoever has the model's entries and the rotations only can hold them against it.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 from array import array
 from bisect import bisect_left
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,20 +26,23 @@ class ModelCount:
         size: Entries of the log that were looked at: indices 0..size-1.
         count: How many of them are about the model.
         leaves_sha256: Digest of the list of them, ``sha256:<hex>``.
+        rotations: How many of the first `size` entries say that they rotate a key.
     """
 
     size: int
     count: int
     leaves_sha256: str
+    rotations: int = 0
 
     def as_body(self) -> dict[str, Any]:
-        """Return the body of the entry that says so."""
-        return {"size": self.size, "count": self.count, "leaves_sha256": self.leaves_sha256}
+        """Return the body of the entry that says so; without ``rotations`` if there are none."""
+        body = {"size": self.size, "count": self.count, "leaves_sha256": self.leaves_sha256}
+        return body | ({"rotations": self.rotations} if self.rotations else {})
 
     @classmethod
     def of_body(cls, body: dict[str, Any]) -> ModelCount:
         """Return the count in an entry's body, whose shape was checked when it was read."""
-        return cls(body["size"], body["count"], body["leaves_sha256"])
+        return cls(body["size"], body["count"], body["leaves_sha256"], body.get("rotations", 0))
 
 
 class ModelIndex:
@@ -61,8 +65,13 @@ class ModelIndex:
         self._indices.append(index)
         self._hashes += leaf
 
-    def count(self, size: int) -> ModelCount:
-        """Return what is true of the first `size` entries of the log."""
+    def count(self, size: int, rotations: Sequence[int] = ()) -> ModelCount:
+        """Return what is true of the first `size` entries of the log.
+
+        Args:
+            size: How many.
+            rotations: Indices of entries that say that they rotate a key, in order.
+        """
         below = bisect_left(self._indices, size)
         if below < self._done:
             self._done, self._hasher = 0, hashlib.sha256(b"[")
@@ -73,4 +82,5 @@ class ModelIndex:
         self._done = below
         whole = self._hasher.copy()
         whole.update(b"]")
-        return ModelCount(size, below, f"sha256:{whole.hexdigest()}")
+        rotated = bisect_left(rotations, size)
+        return ModelCount(size, below, f"sha256:{whole.hexdigest()}", rotated)

@@ -13,7 +13,7 @@ from typing import Any
 
 from airflow_mlgov.errors import LedgerIntegrityError
 from airflow_mlgov.ledger.checkpoint import Vkey
-from airflow_mlgov.ledger.dsse import keyid
+from airflow_mlgov.ledger.signatures import keyid
 from airflow_mlgov.records.canonical import canonical_bytes, parse_json
 from airflow_mlgov.records.kinds import KeyRole
 
@@ -72,11 +72,17 @@ class TrustRoot:
 
     def with_keys(self, role: KeyRole, keys: Iterable[Vkey]) -> TrustRoot:
         """Return this trust root with those keys added to a role that it does not have yet."""
-        name = f"{role.value}_keys"
         have = self.keys(role)
-        added = tuple(key for key in keys if key not in have)
+        return self._with(role, have + tuple(key for key in keys if key not in have))
+
+    def after_rotation(self, role: KeyRole, old: Vkey, new: Vkey) -> TrustRoot:
+        """Return this trust root with a key of a role in place of another one."""
+        kept = [key for key in self.keys(role) if key not in (old, new)]
+        return self._with(role, (*kept, new))
+
+    def _with(self, role: KeyRole, keys: tuple[Vkey, ...]) -> TrustRoot:
         values: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
-        return TrustRoot(**{**values, name: have + added})
+        return TrustRoot(**{**values, f"{role.value}_keys": keys})
 
     def as_bytes(self) -> bytes:
         """Return the file's bytes: indented JSON, version 1 of its format."""

@@ -8,13 +8,15 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from airflow_mlgov.errors import LedgerIntegrityError, UnknownKeyError
-from airflow_mlgov.ledger.checkpoint import Checkpoint, open_checkpoint
+from airflow_mlgov.ledger.checkpoint import Checkpoint
 from airflow_mlgov.ledger.heartbeats import Pulse
+from airflow_mlgov.ledger.keyring import Keyring
 from airflow_mlgov.ledger.merkle import EMPTY_ROOT, append_leaf, leaf_hash, root_of_peaks
 from airflow_mlgov.ledger.model_index import ModelCount, ModelIndex
 from airflow_mlgov.ledger.trust import TrustRoot
 from airflow_mlgov.ledger.view import Disclose, SealedEntry, claims_of, read_entry
 from airflow_mlgov.records.clock import to_text
+from airflow_mlgov.records.kinds import ROTATION
 
 EXIT_FINE, EXIT_ALTERED, EXIT_UNKNOWN_KEY = 0, 1, 3
 MAX_PROBLEMS = 100
@@ -170,7 +172,8 @@ class _Reading:
     def __init__(self, trust: TrustRoot, disclose: Disclose, earlier: Sequence[Checkpoint]) -> None:
         self.problems: list[str] = []
         self._unknown_keys: list[str] = []
-        self._trust = trust
+        self._keyring = Keyring(trust)
+        self._origin = trust.origin
         self._disclose = disclose
         self._earlier = earlier
         self._extended = 0
@@ -182,6 +185,7 @@ class _Reading:
         self._pulse = Pulse()
         self._opened = self._closed = 0
         self._models: defaultdict[str, ModelIndex] = defaultdict(ModelIndex)
+        self._rotations: list[int] = []
 
     def add(self, leaf: bytes) -> None:
         index = self._size
@@ -190,17 +194,21 @@ class _Reading:
         self._size += 1
         if any(checkpoint.size == self._size for checkpoint in self._earlier):
             self._roots[self._size] = self._root()
-        self._models[claims_of(leaf)[1]].add(index, hashed)
+        kind, model, _ = claims_of(leaf)
+        self._models[model].add(index, hashed)
+        if kind == ROTATION:
+            self._rotations.append(index)
         try:
-            self._add_entry(read_entry(index, leaf, self._trust, self._disclose))
+            self._add_entry(read_entry(index, leaf, self._keyring, self._disclose))
         except UnknownKeyError as error:
             self._unknown_keys.append(f"Entry {index} counts for nothing: {error.problem}")
         except LedgerIntegrityError as error:
             self.problems.append(f"Entry {index} counts for nothing: {error.problem}")
+        self._keyring = self._keyring.after(index, leaf)
 
     def compare(self, note: bytes) -> None:
         try:
-            checkpoint = open_checkpoint(note, self._trust.log_keys, origin=self._trust.origin)
+            checkpoint = self._keyring.open(note)
         except UnknownKeyError as error:
             self._unknown_keys.append(error.problem)
             return
@@ -215,7 +223,7 @@ class _Reading:
 
     def report(self, now: datetime | None) -> Report:
         return Report(
-            origin=self._trust.origin,
+            origin=self._origin,
             size=self._size,
             root_hash=self._root(),
             kinds=dict(sorted(self._kinds.items())),
@@ -225,15 +233,26 @@ class _Reading:
             unknown_keys=tuple(self._unknown_keys),
             earlier=self._extended,
             alive_at=self._pulse.newest_at,
-            remarks=self._pulse.remarks(now),
+            remarks=(*self._pulse.remarks(now), *self._remarks_on_keys()),
         )
+
+    def _remarks_on_keys(self) -> list[str]:
+        # Whoever stole a log key that was rotated out could sign a log in which it never was.
+        count = len(self._keyring.at(self._size).log_keys)
+        if count < 2:
+            return []
+        said = (
+            f"{count} log keys of the trust file count to the end of this ledger. If one of them "
+            "was rotated out, the entry that says so is not here: entries were cut off."
+        )
+        return [said]
 
     def _root(self) -> str:
         return root_of_peaks(self._peaks, self._size).hex()
 
     def _compare(self, what: str, checkpoint: Checkpoint, size: int, root_hash: str) -> bool:
         found = len(self.problems)
-        if checkpoint.origin != self._trust.origin:
+        if checkpoint.origin != self._origin:
             self.problems.append(f"{what} is of another log, {checkpoint.origin}.")
         elif checkpoint.size != size:
             self.problems.append(
@@ -264,10 +283,11 @@ class _Reading:
 
     def _check_count(self, entry: SealedEntry) -> None:
         said = ModelCount.of_body(entry.body)
-        if said.size > entry.index or said != self._models[entry.model].count(said.size):
+        found = self._models[entry.model].count(said.size, self._rotations)
+        if said.size > entry.index or said != found:
             raise LedgerIntegrityError(
                 f"It says {said.count} of the first {said.size} entries are about "
-                f"{entry.model}, which is not so."
+                f"{entry.model} and {said.rotations} rotate keys, which is not so."
             )
 
     def _count(self, opened: object) -> None:

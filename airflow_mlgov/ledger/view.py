@@ -13,10 +13,11 @@ from typing import Any, TypeAlias
 from airflow_mlgov.errors import LedgerIntegrityError, UnknownKeyError
 from airflow_mlgov.ledger.checkpoint import Checkpoint
 from airflow_mlgov.ledger.entry import Entry, decode_leaf
+from airflow_mlgov.ledger.keyring import Keyring
 from airflow_mlgov.ledger.merkle import append_leaf, leaf_hash, root_of_peaks
 from airflow_mlgov.ledger.trust import TrustRoot
 from airflow_mlgov.records.digest import Digest
-from airflow_mlgov.records.kinds import KINDS, KeyRole
+from airflow_mlgov.records.kinds import ROTATION, KeyRole
 from airflow_mlgov.records.people import Disclosure, Person
 from airflow_mlgov.records.source import Source
 
@@ -116,26 +117,21 @@ class SealedEntry:
         return None if disclosure is None else disclosure.check(commitment)
 
 
-def read_entry(index: int, leaf: bytes, trust: TrustRoot, disclose: Disclose) -> SealedEntry:
+def read_entry(index: int, leaf: bytes, keyring: Keyring, disclose: Disclose) -> SealedEntry:
     """Return the entry in a leaf, its form, signature and its key's right to sign it checked.
 
+    Args:
+        index: Position in the ledger; for an entry that waits, the size of the ledger.
+        leaf: Its exact bytes.
+        keyring: The keys in force, all rotations before the index known.
+        disclose: Reads what opens its commitments.
+
     Raises:
-        UnknownKeyError: Its key is in no list of the trust root.
+        UnknownKeyError: Its key is in no list of the trust root, and no rotation leads to it.
         LedgerIntegrityError: It counts for nothing, for another reason; a retry does not help.
     """
     entry, envelope = decode_leaf(leaf)
-    signers = trust.signers
-    if envelope.keyid not in signers:
-        raise UnknownKeyError(
-            f"It is signed by a key that is not in the trust file ({envelope.keyid})."
-        )
-    role, public_key = signers[envelope.keyid]
-    envelope.check(public_key)
-    if role not in KINDS[entry.kind].signers:
-        raise LedgerIntegrityError(f"A {role} key may not sign {entry.kind}.")
-    if entry.origin != trust.origin:
-        raise LedgerIntegrityError(f"It was written for another log, {entry.origin}.")
-    return _sealed(index, leaf, entry, role, disclose)
+    return _sealed(index, leaf, entry, keyring.signer_of(index, entry, envelope), disclose)
 
 
 def _sealed(
@@ -170,7 +166,7 @@ class LedgerView:
     Args:
         leaves: Exact leaf bytes of indices 0..size-1, in order.
         checkpoint: From `open_checkpoint`, so that its signature was checked.
-        trust: Whose keys count.
+        trust: Whose keys count from the start.
         disclose: Reads what opens an entry's commitments.
         earlier: A view of the same log that this process has, with the same `disclose`.
 
@@ -190,13 +186,15 @@ class LedgerView:
     ) -> None:
         self.checkpoint = checkpoint
         self._leaves = list(leaves)
-        self._trust = trust
+        self._keyring = Keyring(trust)
         self._disclose = disclose
         self._peaks: tuple[bytes, ...] = ()
         self._read: dict[int, SealedEntry | Violation] = {}
         self._claims: list[tuple[str, str, str]] = []
         known = 0 if earlier is None else self._take_over(earlier)
         self._peaks = _checked_peaks(self._peaks, known, self._leaves[known:], checkpoint)
+        for index, leaf in enumerate(self._leaves[known:], known):
+            self._keyring = self._keyring.after(index, leaf)
 
     @property
     def leaves(self) -> Sequence[bytes]:
@@ -232,6 +230,10 @@ class LedgerView:
         """Return where entries say that they are about a model, sound or not, in order."""
         return [index for index, claim in enumerate(self._all_claims()) if claim[1] == model]
 
+    def rotations(self) -> list[int]:
+        """Return where entries say that they rotate a key, sound or not, in order."""
+        return [index for index, claim in enumerate(self._all_claims()) if claim[0] == ROTATION]
+
     def leaf_hashes(self) -> list[bytes]:
         """Return the RFC 6962 hashes of all leaves, in order."""
         return [leaf_hash(leaf) for leaf in self._leaves]
@@ -258,10 +260,12 @@ class LedgerView:
 
     def _take_over(self, earlier: LedgerView) -> int:
         known = len(earlier._leaves)
-        if earlier._trust != self._trust or self._leaves[:known] != earlier._leaves:
+        same_trust = earlier._keyring.trust == self._keyring.trust
+        if not same_trust or self._leaves[:known] != earlier._leaves:
             return 0
         self._leaves[:known] = earlier._leaves  # equal; kept in memory once
         self._peaks = earlier._peaks
+        self._keyring = earlier._keyring
         self._read = earlier._read.copy()
         self._claims = earlier._claims
         return known
@@ -273,7 +277,7 @@ class LedgerView:
 
     def _first_reading(self, index: int) -> SealedEntry | Violation:
         try:
-            return read_entry(index, self._leaves[index], self._trust, self._disclose)
+            return read_entry(index, self._leaves[index], self._keyring, self._disclose)
         except LedgerIntegrityError as error:
             return Violation(index, error.problem, isinstance(error, UnknownKeyError))
 

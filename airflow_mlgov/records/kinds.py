@@ -50,6 +50,9 @@ class Kind:
     author: str = ""
 
 
+ROTATION = "key.rotated"
+"""The kind that puts a new key in the place of an old one; the only one that two keys sign."""
+
 _OF_A_VERSION = re.compile(
     r"approval\..*|finding\..*|model\.(trained|registered|validated|promoted|scored)"
 )
@@ -134,6 +137,8 @@ KINDS = MappingProxyType(
             # name some other way cannot explain that away.
             _kind("erased", "log", Retention.OPERATION, "because count fields"),
             _kind("heartbeat", "log", Retention.OPERATION, "interval_s"),
+            # Each role hands on its own key: `airflow_mlgov.ledger.keyring` says when that counts.
+            _kind(ROTATION, "writer attestor log", Retention.OPERATION, "role vkey"),
         )
     }
 )

@@ -14,6 +14,7 @@ from typing import Any
 
 from airflow_mlgov.records.clock import from_text, to_text
 from airflow_mlgov.records.governance import Choice, EraseReason, Severity
+from airflow_mlgov.records.kinds import KeyRole
 
 _MILLENNIUM = re.compile(r"2[0-9]{3}-.*Z")
 
@@ -115,7 +116,7 @@ _COUNT = _integer("a whole number, 0 or more", 0)
 _TEXTS = _list_of(TEXT, "texts")
 _PLAIN_TEXTS = (
     "target alias registry registry_version registered_name name version variant task state check "
-    "reason dataset test segment uri namespace plan pack kind origin"
+    "reason dataset test segment uri namespace plan pack kind origin vkey"
 )
 
 SHAPES: Mapping[str, Shape] = MappingProxyType(
@@ -123,11 +124,12 @@ SHAPES: Mapping[str, Shape] = MappingProxyType(
         **dict.fromkeys(_PLAIN_TEXTS.split(), TEXT),
         **dict.fromkeys(("sha256", "key"), DIGEST),
         **dict.fromkeys(("due_at", "answered_at"), MOMENT),
-        **dict.fromkeys(("rows", "columns", "vote_index", "size", "count"), _COUNT),
+        **dict.fromkeys(("rows", "columns", "vote_index", "size", "count", "rotations"), _COUNT),
         "interval_s": _integer("a whole number of seconds from 1 to 31,536,000", 1, 31_536_000),
         **dict.fromkeys(("reasons", "differs"), _TEXTS),
         **dict.fromkeys(("request", "statement"), OBJECT),
         "choice": _one_of(*Choice),
+        "role": _one_of(*KeyRole),
         "severity": _one_of(*Severity),
         "finding": _pattern("F- and 8 hexadecimal characters", "F-[0-9a-f]{8}"),
         "passed": Shape("true or false", lambda value: isinstance(value, bool)),

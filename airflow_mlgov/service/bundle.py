@@ -138,7 +138,8 @@ def _is_counted(gov: Governance, view: LedgerView, model: str) -> bool:
     counts = view.select("model.indexed", model=model)
     if not counts or gov.clock.now() - counts[-1].at > COUNT_EVERY:
         return False
-    after = [index for index in view.indices_of(model) if index >= counts[-1].body["size"]]
+    indices = [*view.indices_of(model), *view.rotations()]
+    after = [index for index in indices if index >= counts[-1].body["size"]]
     return after == [counts[-1].index]
 
 
@@ -147,7 +148,7 @@ def _count(gov: Governance, view: LedgerView, model: str) -> None:
     hashes = view.leaf_hashes()
     for index in view.indices_of(model):
         counted.add(index, hashes[index])
-    said = counted.count(view.checkpoint.size)
+    said = counted.count(view.checkpoint.size, view.rotations())
     draft = EntryDraft("model.indexed", model, None, said.as_body(), (model, str(said.size)))
     gov.ledger.seal(gov.ledger.append(draft, role=KeyRole.LOG))
 
@@ -156,7 +157,7 @@ def _entries(view: LedgerView, model: str) -> dict[str, bytes]:
     note = view.checkpoint.note.encode("utf-8")
     tree = MerkleTree(view.leaf_hashes())
     files = {CHECKPOINT_FILE: note}
-    for index in sorted({0, *view.indices_of(model)}):
+    for index in sorted({0, *view.indices_of(model), *view.rotations()}):
         files[entry_file(index)] = view.leaf(index)
         files[proof_file(index)] = TlogProof(
             index, tuple(tree.inclusion_proof(index)), note

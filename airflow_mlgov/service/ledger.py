@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
@@ -15,7 +14,8 @@ from airflow_mlgov.errors import (
     UnknownKeyError,
 )
 from airflow_mlgov.ledger.checkpoint import Checkpoint, Vkey
-from airflow_mlgov.ledger.entry import Entry, decode_leaf, encode_leaf, entry_key
+from airflow_mlgov.ledger.entry import Entry, encode_leaf, entry_key
+from airflow_mlgov.ledger.keyring import Keyring
 from airflow_mlgov.ledger.merkle import leaf_hash
 from airflow_mlgov.ledger.trust import TrustRoot
 from airflow_mlgov.ledger.verify import Report, verify_ledger
@@ -32,9 +32,17 @@ from airflow_mlgov.service.drafts import (
     disclosures_of,
     refusal_of,
 )
-from airflow_mlgov.service.ports import InboxItem, LedgerStore, SeenCheckpoints, Signer, TreeHead
+from airflow_mlgov.service.log_root import LogRoot
+from airflow_mlgov.service.ports import (
+    InboxItem,
+    LedgerStore,
+    SeenCheckpoints,
+    Sequenced,
+    Signer,
+    TreeHead,
+)
 from airflow_mlgov.service.remembered import Memory, Recalled
-from airflow_mlgov.service.sequencing import GENESIS_KEY, checked_head, integrate
+from airflow_mlgov.service.sequencing import checked_head, integrate
 
 __all__ = ["EntryDraft", "Ledger", "LedgerView", "Receipt", "SealedEntry", "SealedReceipt"]
 
@@ -54,6 +62,7 @@ class Ledger:
         trust: Public keys of roles whose private key is not here; its origin must be the ledger's.
         seen: Remembers the newest checkpoint that this machine saw; without it, a ledger that was
             set back is not noticed.
+        retired: Keys that this process held once, by role.
     """
 
     def __init__(
@@ -64,14 +73,13 @@ class Ledger:
         *,
         trust: TrustRoot | None = None,
         seen: SeenCheckpoints | None = None,
+        retired: Mapping[KeyRole, Iterable[Vkey]] | None = None,
     ) -> None:
         self._store = store
         self._signers = dict(signers)
         self._clock = clock or SystemClock()
-        self._trust = trust
+        self._root = LogRoot(store, self._signers, self._clock, trust, retired or {})
         self._memory = Memory(seen)
-        self._named: tuple[bytes, str] | None = None  # the genesis leaf, and the origin in it
-        self._rooted: tuple[str, TrustRoot] | None = None  # the origin, and the root for it
         self._viewed: LedgerView | None = None
 
     @property
@@ -81,56 +89,31 @@ class Ledger:
 
     @property
     def origin(self) -> str:
-        """The log's name, from the genesis entry that the first holder of the log key writes.
-
-        Raises:
-            LedgerUnavailableError: Nobody who holds the log key has started the ledger; a retry may
-                help.
-            LedgerIntegrityError: The genesis entry was altered.
-        """
-        kept = self._store.get(GENESIS_KEY)
-        leaf = self._begin() if kept is None else kept[0]
-        if self._named is not None and self._named[0] == leaf:
-            return self._named[1]
-        entry, _ = decode_leaf(leaf)
-        named = {"origin": entry.origin}
-        if (entry.kind, entry.key, entry.body) != ("genesis", GENESIS_KEY, named):
-            raise LedgerIntegrityError("The ledger's genesis entry is not one: it was altered.")
-        self._named = (leaf, entry.origin)
-        return entry.origin
+        """The log's name; see `LogRoot.origin`."""
+        return self._root.origin
 
     def trust_root(self) -> TrustRoot:
-        """Return the log's name and every public key that this process knows of.
+        """Return the log's name and every public key known here; see `LogRoot.trust_root`."""
+        return self._root.trust_root()
+
+    def keyring(self, trust: TrustRoot | None = None) -> Keyring:
+        """Return the keys that count, after all rotations under the newest checkpoint.
+
+        Args:
+            trust: Whose keys count from the start; by default what `trust_root` says.
 
         Raises:
-            ConfigurationError: No log key is known; a retry does not help.
-            LedgerIntegrityError: The trust that this process was given is of another log.
+            LedgerUnavailableError: The store cannot be reached; a retry may help.
         """
-        origin = self.origin
-        if self._rooted is None or self._rooted[0] != origin:
-            self._rooted = (origin, self._trust_root_of(origin))
-        return self._rooted[1]
+        return self._root.keyring(self._store.head().size, trust)
 
-    def _trust_root_of(self, origin: str) -> TrustRoot:
-        trust = self._trust
-        if trust is None:
-            if not self.is_embedded:
-                raise ConfigurationError(
-                    "This process has neither the log key nor a trust file, so it cannot check "
-                    "the ledger.",
-                    remedy="Write a trust file with `airflow mlgov ledger trust --file FILE` "
-                    "where the log key is.",
-                )
-            trust = TrustRoot(origin, (self._vkey(origin, KeyRole.LOG),))
-        if trust.origin != origin:
-            raise LedgerIntegrityError(
-                f"The ledger is {origin}; the trust file is of {trust.origin}."
-            )
-        for role in self._signers:
-            trust = trust.with_keys(role, [self._vkey(origin, role)])
-        return trust
-
-    def append(self, draft: EntryDraft, *, role: KeyRole = KeyRole.WRITER) -> Receipt:
+    def append(
+        self,
+        draft: EntryDraft,
+        *,
+        role: KeyRole = KeyRole.WRITER,
+        cosigner: Signer | None = None,
+    ) -> Receipt:
         """Keep an entry durably; the same draft again returns what is on record.
 
         Two drafts are the same if they differ in nothing but the time and the try number; people
@@ -139,6 +122,7 @@ class Ledger:
         Args:
             draft: What to put on record.
             role: Whose key signs it.
+            cosigner: The new key of the role, for an entry that rotates it.
 
         Returns:
             A receipt: the entry is safe, and proven only once `seal` returns.
@@ -148,7 +132,8 @@ class Ledger:
                 help.
             LedgerIntegrityError: The draft may not stand in the ledger, or what is on record does
                 not verify.
-            ConfigurationError: This process does not hold the key; a retry does not help.
+            ConfigurationError: This process does not hold the key, or knows that it was rotated
+                out; a retry does not help.
             LedgerUnavailableError: The store cannot be reached; a retry may help.
         """
         signer = self._signer(role, draft.kind)
@@ -167,7 +152,8 @@ class Ledger:
             texts=commitments_of(disclosures, "texts"),
             source=draft.source,
         )
-        leaf = encode_leaf(entry, signer.public_key, signer.sign)
+        second = None if cosigner is None else (cosigner.public_key, cosigner.sign)
+        leaf = encode_leaf(entry, signer.public_key, signer.sign, cosigner=second)
         on_record = self._store.insert(InboxItem(key, leaf), disclosures, entry.at)
         if on_record is None:
             return Receipt(key, leaf_hash(leaf).hex())
@@ -178,6 +164,7 @@ class Ledger:
         """Bring what is acknowledged under a signed checkpoint, if the log key is here.
 
         Raises:
+            ConfigurationError: The log key that is here was rotated out; a retry does not help.
             LedgerIntegrityError: What is kept does not fit what was last signed, or what this
                 machine remembers; nothing is signed over it.
             LedgerUnavailableError: The store cannot be reached; a retry may help.
@@ -186,10 +173,8 @@ class Ledger:
             return
         trust = self.trust_root()
         last = self._compared(trust) if self._memory.is_kept else None
-        signer = self._signers[KeyRole.LOG]
-        self._store.sequence(
-            lambda head, items: integrate(head, items, trust=trust, signer=signer, last=last)
-        )
+        while not self._sequence(last):
+            pass  # another process was faster: what it signed is looked through first
         if self._memory.is_kept:
             self._compared(trust)  # what was signed is what is stored, and is remembered
 
@@ -202,16 +187,19 @@ class Ledger:
 
         Raises:
             LedgerUnavailableError: None did in time (is the sequencer running?); a retry may help.
-            LedgerIntegrityError: The entry is not on record any more, or the checkpoint does not
-                verify.
+            LedgerIntegrityError: The entry is not on record any more or counts for nothing (its
+                key was rotated out before it), or the checkpoint does not verify.
         """
         deadline = time.monotonic() + timeout_s
         self.drain()
         while True:
-            index = self._index_of(receipt)
+            leaf, index = self._kept(receipt)
             if index is not None:
                 checkpoint = self.checkpoint()
                 if index < checkpoint.size:
+                    keyring = self._root.keyring(checkpoint.size)
+                    if keyring.rotations:
+                        read_entry(index, leaf, keyring, self._store.disclosures)
                     return SealedReceipt(receipt.key, index, checkpoint.size, checkpoint.root_hash)
             if time.monotonic() >= deadline:
                 raise LedgerUnavailableError(
@@ -247,11 +235,13 @@ class Ledger:
         """
         trust = self.trust_root()
         self.drain()
-        recalled = self._memory.recall(trust)
-        head, checkpoint = self._newest(trust, recalled)
+        recalled = self._memory.recall(trust, self.keyring)
+        leaves = list(self._store.leaves(0, self._store.head().size))
+        self._root.keyring(len(leaves), leaves=leaves)
+        head, checkpoint = self._newest(recalled)
         if checkpoint is None:
             raise _nothing_signed()
-        leaves = self._store.leaves(0, checkpoint.size)
+        leaves += self._store.leaves(len(leaves), checkpoint.size)
         view = LedgerView(leaves, checkpoint, trust, self._store.disclosures, earlier=self._viewed)
         self._memory.accept(recalled, checkpoint, head, view.leaves_from)
         self._viewed = view
@@ -279,7 +269,7 @@ class Ledger:
                 "The ledger is empty: nothing was put under a checkpoint yet."
             )
         trust = trust or self.trust_root()
-        recalled = self._memory.recall(trust)
+        recalled = self._memory.recall(trust, lambda: self.keyring(trust))
         head = self._store.head()
         report = verify_ledger(
             self._store.leaves(0, head.size),
@@ -290,28 +280,8 @@ class Ledger:
             now=self._clock.now(),
         )
         report = replace(report, waiting=self._store.waiting(), remembered=recalled.size)
-        return report.with_problems(self._problems_of_store(head, trust, recalled))
-
-    def _begin(self) -> bytes:
-        # Several processes may do this at once: the first is kept, and everybody takes that one.
-        if not self.is_embedded:
-            raise LedgerUnavailableError(
-                "The ledger has not been started: it has no genesis entry, and this process has "
-                "no log key.",
-                remedy="Start the sequencer, or give this process the log key.",
-            )
-        if self._store.head().size:
-            kept = self._store.get(GENESIS_KEY)  # another process may just have begun the ledger
-            if kept is None:
-                raise LedgerIntegrityError("The ledger's genesis entry is missing: it was removed.")
-            return kept[0]
-        signer = self._signers[KeyRole.LOG]
-        origin = f"airflow-mlgov/{uuid.uuid4()}"
-        entry = Entry(
-            origin, "genesis", GENESIS_KEY, self._clock.now(), "", None, {"origin": origin}
-        )
-        leaf = encode_leaf(entry, signer.public_key, signer.sign)
-        return self._store.insert(InboxItem(GENESIS_KEY, leaf), {}, entry.at) or leaf
+        keyring = self._root.keyring(head.size, trust)
+        return report.with_problems(self._problems_of_store(head, keyring, recalled))
 
     def _signer(self, role: KeyRole, kind: str) -> Signer:
         if kind not in KINDS:
@@ -324,31 +294,47 @@ class Ledger:
             raise ConfigurationError(
                 f"This process does not hold the {role} key, so it cannot write {kind}."
             )
+        self._root.check_in_force(self._signers[role])
         return self._signers[role]
 
-    def _vkey(self, origin: str, role: KeyRole) -> Vkey:
-        signer = self._signers[role]
-        return Vkey(origin if role is KeyRole.LOG else signer.name, signer.public_key)
+    def _sequence(self, last: Checkpoint | None) -> bool:
+        """Try a round; return False if the head is not the one whose entries were looked through.
 
-    def _index_of(self, receipt: Receipt) -> int | None:
+        Those that another process brought under a checkpoint since may rotate the log key.
+        """
+        size = self._store.head().size
+        keyring, signer = self._root.keyring(size), self._signers[KeyRole.LOG]
+
+        def integrated(head: TreeHead, items: Sequence[InboxItem]) -> Sequenced:
+            if head.size != size:
+                raise _HeadMovedError
+            return integrate(head, items, keyring=keyring, signer=signer, last=last)
+
+        try:
+            self._store.sequence(integrated)
+        except _HeadMovedError:
+            return False
+        return True
+
+    def _kept(self, receipt: Receipt) -> tuple[bytes, int | None]:
         kept = self._store.get(receipt.key)
         if kept is None or leaf_hash(kept[0]).hex() != receipt.leaf_hash:
             raise LedgerIntegrityError(
                 f"The entry with leaf hash {receipt.leaf_hash}, which the ledger acknowledged, is "
                 "not on record."
             )
-        return kept[1]
+        return kept
 
-    def _newest(self, trust: TrustRoot, recalled: Recalled) -> tuple[TreeHead, Checkpoint | None]:
+    def _newest(self, recalled: Recalled) -> tuple[TreeHead, Checkpoint | None]:
         head = self._store.head()
         if head.note:
-            return head, checked_head(head, trust)
+            return head, checked_head(head, self._root.keyring(head.size))
         recalled.check_nothing_signed()
         return head, None
 
     def _compared(self, trust: TrustRoot) -> Checkpoint | None:
-        recalled = self._memory.recall(trust)
-        head, checkpoint = self._newest(trust, recalled)
+        recalled = self._memory.recall(trust, self.keyring)
+        head, checkpoint = self._newest(recalled)
         if checkpoint is not None:
             self._memory.accept(recalled, checkpoint, head, self._leaves_up_to(head.size))
         return checkpoint
@@ -356,10 +342,10 @@ class Ledger:
     def _leaves_up_to(self, size: int) -> Callable[[int], Iterable[bytes]]:
         return lambda start: self._store.leaves(start, size)
 
-    def _problems_of_store(self, head: TreeHead, trust: TrustRoot, recalled: Recalled) -> list[str]:
+    def _problems_of_store(self, head: TreeHead, keyring: Keyring, recalled: Recalled) -> list[str]:
         problems = []
         try:
-            checkpoint = checked_head(head, trust)
+            checkpoint = checked_head(head, keyring)
             self._memory.accept(recalled, checkpoint, head, self._leaves_up_to(head.size))
         except UnknownKeyError:
             pass  # the report says so already
@@ -375,7 +361,10 @@ class Ledger:
     def _compare(
         self, offered: Entry, role: KeyRole, disclosures: Mapping[str, Disclosure], leaf: bytes
     ) -> None:
-        kept = read_entry(-1, leaf, self.trust_root(), self._store.disclosures)
+        head, found = self._store.head(), self._store.get(offered.key)
+        index = head.size if found is None or found[1] is None else found[1]
+        keyring = self._root.keyring(max(index, head.size))
+        kept = read_entry(index, leaf, keyring, self._store.disclosures)
         if (kept.key, kept.kind) != (offered.key, offered.kind):
             raise LedgerIntegrityError(
                 "The store keeps an entry under another's key: it was altered."
@@ -389,6 +378,10 @@ class Ledger:
             f"(written {kept.at:%Y-%m-%d %H:%M:%S} UTC); it differs in {', '.join(differing)}.",
             remedy="What is on record stays. If both are true, they need different identities.",
         )
+
+
+class _HeadMovedError(Exception):
+    """Another process has brought entries under a checkpoint in the meantime."""
 
 
 def _nothing_signed() -> LedgerUnavailableError:

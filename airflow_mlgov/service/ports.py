@@ -29,11 +29,14 @@ class Signer(Protocol):
 
     @property
     def public_key(self) -> bytes:
-        """The Ed25519 public key, 32 bytes."""
+        """The public key, as `airflow_mlgov.ledger.signatures` describes it."""
         ...
 
     def sign(self, message: bytes) -> bytes:
-        """Return the 64-byte Ed25519 signature of a message."""
+        """Return the signature of a message, in its one form.
+
+        Raises `LedgerUnavailableError` (a retry may help) if the key is elsewhere and out of reach.
+        """
         ...
 
 

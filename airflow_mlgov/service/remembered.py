@@ -12,8 +12,9 @@ import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from airflow_mlgov.errors import LedgerIntegrityError
+from airflow_mlgov.errors import LedgerIntegrityError, UnknownKeyError
 from airflow_mlgov.ledger.checkpoint import Checkpoint
+from airflow_mlgov.ledger.keyring import Keyring
 from airflow_mlgov.ledger.seen import SeenCheckpoint
 from airflow_mlgov.ledger.trust import TrustRoot
 from airflow_mlgov.service.ports import SeenCheckpoints, TreeHead
@@ -33,10 +34,12 @@ class Recalled:
     Attributes:
         data: The exact bytes; None if nothing was.
         seen: What they stand for; None if nothing was remembered or it cannot be read.
+        is_strange: Whether it cannot be read because no known log key signed it.
     """
 
     data: bytes | None = None
     seen: SeenCheckpoint | None = None
+    is_strange: bool = False
 
     @property
     def size(self) -> int:
@@ -49,10 +52,10 @@ class Recalled:
         Raises:
             LedgerIntegrityError: One is; a retry does not help.
         """
-        if self.seen is not None:
+        if self.seen is not None or self.is_strange:
             raise LedgerIntegrityError(
-                "The ledger has no signed checkpoint, and this machine has seen one over "
-                f"{self.size} entries: the store was altered.",
+                "The ledger has no signed checkpoint, and this machine has seen one"
+                f"{f' over {self.size} entries' if self.size else ''}: the store was altered.",
                 remedy=_REMEDY,
             )
 
@@ -73,18 +76,23 @@ class Memory:
         """Whether anything is remembered and compared at all."""
         return self._place is not None
 
-    def recall(self, trust: TrustRoot) -> Recalled:
+    def recall(self, trust: TrustRoot, keyring: Callable[[], Keyring]) -> Recalled:
         """Return what is remembered of a log.
 
         Ask before the ledger's head is read: another process may see and remember a newer one in
         between.
+
+        Args:
+            trust: Which log is meant, and whose keys count from the start.
+            keyring: Returns the keys in force now; asked, if need be, after the memory was read, so
+                that a rotation that is remembered is known.
         """
         data = None if self._place is None else self._place.read(trust.origin)
         if data is None:
             return Recalled()
         last = self._parsed_last
         if last is None or last[0] != trust or last[1].data != data:
-            self._parsed_last = last = (trust, Recalled(data, self._parsed(data, trust)))
+            self._parsed_last = last = (trust, self._parsed(data, trust, keyring))
         return last[1]
 
     def accept(
@@ -108,6 +116,13 @@ class Memory:
         """
         if self._place is None:
             return
+        if recalled.is_strange:
+            raise LedgerIntegrityError(
+                f"This machine has seen a checkpoint of log {newest.origin} that was signed by a "
+                "log key to which neither the trust file nor a rotation in the ledger leads: the "
+                "ledger was set back to before a rotation, or the trust file is another one.",
+                remedy=_REMEDY,
+            )
         seen = recalled.seen
         if seen is not None:
             kept = seen.checkpoint
@@ -118,19 +133,26 @@ class Memory:
         data = SeenCheckpoint(newest, head.peaks).as_bytes()
         self._place.replace(newest.origin, data, instead_of=recalled.data)
 
-    def _parsed(self, data: bytes, trust: TrustRoot) -> SeenCheckpoint | None:
+    def _parsed(self, data: bytes, trust: TrustRoot, keyring: Callable[[], Keyring]) -> Recalled:
+        origin = trust.origin
         try:
-            return SeenCheckpoint.parse(data, trust.log_keys, origin=trust.origin)
+            try:  # mostly no key was rotated, and no leaf has to be looked through
+                seen = SeenCheckpoint.parse(data, trust.log_keys, origin=origin)
+            except UnknownKeyError:
+                seen = SeenCheckpoint.parse(data, keyring().log_keys, origin=origin)
+            return Recalled(data, seen)
+        except UnknownKeyError:
+            return Recalled(data, is_strange=True)
         except LedgerIntegrityError as error:
-            where = self._keep(trust.origin, f"unread-{_name_of(data)}", data)
+            where = self._keep(origin, f"unread-{_name_of(data)}", data)
             log.warning(
                 "What this machine remembers of log %s cannot be read, so nothing is compared with "
                 "it (%s) It is kept in %s.",
-                trust.origin,
+                origin,
                 error.problem,
                 where,
             )
-            return None
+            return Recalled(data)
 
     def _contradiction(self, kept: Checkpoint, newest: Checkpoint) -> LedgerIntegrityError:
         places = [

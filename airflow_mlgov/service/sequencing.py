@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from airflow_mlgov.errors import LedgerIntegrityError
-from airflow_mlgov.ledger.checkpoint import Checkpoint, Vkey, open_checkpoint, sign_checkpoint
+from airflow_mlgov.errors import ConfigurationError, LedgerIntegrityError
+from airflow_mlgov.ledger.checkpoint import Checkpoint, Vkey, sign_checkpoint
 from airflow_mlgov.ledger.entry import entry_key
+from airflow_mlgov.ledger.keyring import Keyring
 from airflow_mlgov.ledger.merkle import append_leaf, leaf_hash, root_of_peaks
-from airflow_mlgov.ledger.trust import TrustRoot
 from airflow_mlgov.ledger.view import read_entry
 from airflow_mlgov.records.kinds import KeyRole
 from airflow_mlgov.service.ports import InboxItem, Sequenced, Signer, TreeHead
@@ -17,14 +17,14 @@ GENESIS_KEY = entry_key("airflow-mlgov", "genesis")
 """Key of the entry that gives a log its origin; the only key that does not depend on the origin."""
 
 
-def checked_head(head: TreeHead, trust: TrustRoot) -> Checkpoint:
+def checked_head(head: TreeHead, keyring: Keyring) -> Checkpoint:
     """Return the checkpoint of a head, its signature checked and its peaks compared with its root.
 
     Raises:
-        UnknownKeyError: No trusted log key signed it; a retry does not help.
+        UnknownKeyError: No log key that the keyring knows of signed it; a retry does not help.
         LedgerIntegrityError: It does not verify; a retry does not help.
     """
-    checkpoint = open_checkpoint(head.note, trust.log_keys, origin=trust.origin)
+    checkpoint = keyring.open(head.note)
     root = root_of_peaks(head.peaks, head.size)
     if checkpoint.size != head.size or checkpoint.root_hash != root.hex():
         raise LedgerIntegrityError(
@@ -38,7 +38,7 @@ def integrate(
     head: TreeHead,
     items: Sequence[InboxItem],
     *,
-    trust: TrustRoot,
+    keyring: Keyring,
     signer: Signer,
     last: Checkpoint | None = None,
 ) -> Sequenced:
@@ -47,37 +47,58 @@ def integrate(
     Args:
         head: What the store says was signed last.
         items: At least one; their leaves are hashed here, from the bytes that will be kept.
-        trust: Whose keys count.
+        keyring: The keys in force at the head.
         signer: The log key.
         last: The newest checkpoint that this process knows of; the head may not be behind it.
 
     Raises:
+        ConfigurationError: The log key was rotated out; a retry does not help.
         LedgerIntegrityError: What is kept does not fit what was signed last; a retry does not help.
     """
-    _check_beginning(head, items, trust, last)
+    _check_beginning(head, items, keyring, last)
     hashes = tuple(leaf_hash(item.leaf) for item in items)
     peaks, size = head.peaks, head.size
     for hashed in hashes:
         peaks, size = append_leaf(peaks, size, hashed), size + 1
-    key = Vkey(trust.origin, signer.public_key)
-    note = sign_checkpoint(trust.origin, size, root_of_peaks(peaks, size), key, signer.sign)
+    for number, item in enumerate(items):
+        keyring = keyring.after(head.size + number, item.leaf)
+    check_in_force(keyring, signer, size)
+    origin = keyring.trust.origin
+    key = Vkey(origin, signer.public_key)
+    note = sign_checkpoint(origin, size, root_of_peaks(peaks, size), key, signer.sign)
     grown = TreeHead(size, peaks, note)
-    checked_head(grown, trust)
+    checked_head(grown, keyring)
     return Sequenced(hashes, grown)
 
 
+def check_in_force(keyring: Keyring, signer: Signer, index: int) -> None:
+    """Refuse to sign with a key that was rotated out before an index.
+
+    Raises:
+        ConfigurationError: It was; a retry does not help.
+    """
+    ended = keyring.retired_at(signer.public_key, index)
+    if ended is not None:
+        raise ConfigurationError(
+            f"The {signer.role} key that this process holds was rotated out by entry {ended}: what "
+            "it signs counts for nothing.",
+            remedy="Start with the new key. If the rotation was interrupted, run `airflow mlgov "
+            f"keys rotate --role {signer.role}` again.",
+        )
+
+
 def _check_beginning(
-    head: TreeHead, items: Sequence[InboxItem], trust: TrustRoot, last: Checkpoint | None
+    head: TreeHead, items: Sequence[InboxItem], keyring: Keyring, last: Checkpoint | None
 ) -> None:
     if head.note:
-        _check_not_behind(checked_head(head, trust), last)
+        _check_not_behind(checked_head(head, keyring), last)
         return
     if last is not None or head.size or head.peaks or items[0].key != GENESIS_KEY:
         raise LedgerIntegrityError(
             "The ledger has entries without a signed checkpoint: the store was altered."
         )
     # Whoever may insert could name the log; only who holds its key may.
-    genesis = read_entry(0, items[0].leaf, trust, lambda _: {})
+    genesis = read_entry(0, items[0].leaf, keyring, lambda _: {})
     if genesis.signed_by is not KeyRole.LOG or genesis.kind != "genesis":
         raise LedgerIntegrityError("The first entry is not a genesis entry of the log key.")
 

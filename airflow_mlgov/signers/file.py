@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -40,7 +41,11 @@ class FileSigner:
 
 
 def open_signers(
-    keys_dir: Path, *, passphrase: bytes | None = None, create: bool = True
+    keys_dir: Path,
+    *,
+    passphrase: bytes | None = None,
+    create: bool = True,
+    roles: Iterable[KeyRole] = KeyRole,
 ) -> dict[KeyRole, FileSigner]:
     """Return the signers of all roles, from ``<keys_dir>/<role>.key``; missing keys are made.
 
@@ -48,15 +53,16 @@ def open_signers(
         keys_dir: Folder of the keys; made with mode 0700 if it is missing.
         passphrase: Opens encrypted files, and encrypts those that are made.
         create: Whether to make keys that are not there; without it, missing roles are left out.
+        roles: Whose keys are in files.
 
     Raises:
         ConfigurationError: A file cannot be read, others can read it, or it is not an Ed25519 key;
             a retry does
             not help.
     """
-    paths = {role: keys_dir / f"{role.value}.key" for role in KeyRole}
+    paths = {role: keys_dir / f"{role.value}.key" for role in roles}
     try:
-        made = [role.value for role, path in paths.items() if create and _create(path, passphrase)]
+        made = [role.value for role, path in paths.items() if create and make_key(path, passphrase)]
     except OSError as error:
         raise _unusable(keys_dir, error) from error
     if made:
@@ -134,7 +140,12 @@ def _parse(pem: bytes, path: Path, passphrase: bytes | None) -> Ed25519PrivateKe
     return key
 
 
-def _create(path: Path, passphrase: bytes | None) -> bool:
+def make_key(path: Path, passphrase: bytes | None) -> bool:
+    """Make an Ed25519 key in a file that is not there yet, durably; return whether it was made.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
     if path.exists():
         return False
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -13,10 +13,12 @@ from airflow_mlgov.wiring.keys import open_keys
 from airflow_mlgov.wiring.ledger_store import open_ledger_store
 from airflow_mlgov.wiring.platforms import open_platform
 from airflow_mlgov.wiring.registries import open_registry
+from airflow_mlgov.wiring.rotation import key_places, rotate_role
 from airflow_mlgov.wiring.settings import Settings, setting, settings
 
 __all__ = [
     "Settings",
+    "key_places",
     "open_evidence",
     "open_governance",
     "open_keys",
@@ -26,6 +28,7 @@ __all__ = [
     "open_registry",
     "open_seen",
     "open_sequencer",
+    "rotate_role",
     "setting",
     "settings",
 ]

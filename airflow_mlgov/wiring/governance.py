@@ -47,8 +47,9 @@ def open_ledger() -> Ledger:
         LedgerUnavailableError: The store cannot be reached; a retry may help.
     """
     store = open_ledger_store(setting("ledger_url"))
-    signers, trust = open_keys()
-    return Ledger(store, signers, SystemClock(), trust=trust, seen=open_seen())
+    signers, trust, retired = open_keys()
+    clock, seen = SystemClock(), open_seen()
+    return Ledger(store, signers, clock, trust=trust, seen=seen, retired=retired)
 
 
 def open_sequencer(pace: Pace, say: Callable[[str], None]) -> Sequencer:
@@ -62,15 +63,16 @@ def open_sequencer(pace: Pace, say: Callable[[str], None]) -> Sequencer:
         ConfigurationError: A setting is missing or wrong; a retry does not help.
     """
     store = open_ledger_store(setting("ledger_url"))
-    signers, trust = open_keys()
+    signers, trust, retired = open_keys()
     if KeyRole.LOG not in signers:
         raise ConfigurationError(
             f"There is no log key in {setting('keys_dir')}, so nothing can be sequenced here.",
-            remedy="Run the sequencer where log.key is.",
+            remedy="Run the sequencer where log.key or log.uri is.",
         )
     own = {KeyRole.LOG: signers[KeyRole.LOG]}
-    ledger = Ledger(store, own, SystemClock(), trust=trust, seen=open_seen())
-    return Sequencer(ledger, store, SystemClock(), pace, say)
+    clock, seen = SystemClock(), open_seen()
+    ledger = Ledger(store, own, clock, trust=trust, seen=seen, retired=retired)
+    return Sequencer(ledger, store, clock, pace, say)
 
 
 def open_seen() -> SeenCheckpoints | None:

@@ -12,10 +12,17 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import rfc8785
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.utils import (
+    decode_dss_signature,
+    encode_dss_signature,
+)
 
 HERE = Path(__file__).parent
 ORIGIN = "airflow-mlgov/00000000-0000-4000-8000-000000000000"
@@ -30,6 +37,32 @@ def key_of(role: str) -> Ed25519PrivateKey:
 
 def public(key: Ed25519PrivateKey) -> bytes:
     return key.public_key().public_bytes_raw()
+
+
+P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
+
+
+class P256Key:
+    """Signs as RFC 6979 says, so that the files come out the same each time."""
+
+    def __init__(self, role: str) -> None:
+        seed = hashlib.sha256(f"test key {role}".encode()).digest()
+        self.key = ec.derive_private_key(int.from_bytes(seed) % P256_ORDER, ec.SECP256R1())
+
+    @property
+    def public(self) -> bytes:
+        return self.key.public_key().public_bytes(
+            serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+        )
+
+    def sign(self, message: bytes) -> bytes:
+        signed = self.key.sign(message, ec.ECDSA(hashes.SHA256(), deterministic_signing=True))
+        r, s = decode_dss_signature(signed)
+        return encode_dss_signature(r, min(s, P256_ORDER - s))
+
+    def vkey(self, name: str) -> str:
+        typed = b64(bytes([2]) + self.public)
+        return f"{name}+{sha(self.public)[:4].hex()}+{typed}"
 
 
 def b64(data: bytes) -> str:
@@ -56,15 +89,20 @@ def commitment(salt: bytes, value: object) -> str:
 
 
 def envelope(role: str, payload: dict[str, object]) -> bytes:
-    body = rfc8785.dumps(payload)
-    pae = f"DSSEv1 {len(PAYLOAD_TYPE)} {PAYLOAD_TYPE} {len(body)} ".encode() + body
     key = key_of(role)
+    return signed_by([(public(key), key.sign)], payload)
+
+
+def signed_by(keys: list[tuple[bytes, Callable[[bytes], bytes]]], payload: object) -> bytes:
+    body = rfc8785.dumps(payload)  # type: ignore[arg-type]
+    pae = f"DSSEv1 {len(PAYLOAD_TYPE)} {PAYLOAD_TYPE} {len(body)} ".encode() + body
     return rfc8785.dumps(
         {
             "payload": b64(body),
             "payloadType": PAYLOAD_TYPE,
             "signatures": [
-                {"keyid": "sha256:" + sha(public(key)).hex(), "sig": b64(key.sign(pae))}
+                {"keyid": "sha256:" + sha(public).hex(), "sig": b64(sign(pae))}
+                for public, sign in keys
             ],
         }
     )
@@ -158,6 +196,33 @@ def leaves() -> tuple[list[bytes], dict[str, dict[str, str]]]:
     return made, {voted_key: disclosures}
 
 
+def rotated() -> list[bytes]:
+    """Return what follows in the same log: two keys go over to P-256, and one of them writes."""
+    leaves = []
+    new = {"log": P256Key("p256 log"), "writer": P256Key("p256 writer")}
+    for role, name in (("log", ORIGIN), ("writer", "airflow-mlgov-writer")):
+        old = key_of(role)
+        keyids = ["sha256:" + sha(key).hex() for key in (public(old), new[role].public)]
+        body: dict[str, object] = {"role": role, "vkey": new[role].vkey(name)}
+        said = payload("key.rotated", entry_key(ORIGIN, "key.rotated", role, *keyids), body)
+        keys = [(public(old), old.sign), (new[role].public, new[role].sign)]
+        leaves.append(signed_by(keys, said))
+    body = {"policy_sha256": "sha256:" + "12" * 32}
+    said = payload("policy.changed", entry_key(ORIGIN, "policy.changed", "1"), body)
+    writer = new["writer"]
+    return [*leaves, signed_by([(writer.public, writer.sign)], said)]
+
+
+def write_rotated(before: list[bytes]) -> None:
+    after, log = rotated(), P256Key("p256 log")
+    every = [*before, *after]
+    body = f"{ORIGIN}\n{len(every)}\n{b64(mth(every))}\n".encode()
+    signature = b64(sha(log.public)[:4] + log.sign(body))
+    (HERE / "rotated-v1.note").write_bytes(body + f"\n\u2014 {ORIGIN} {signature}\n".encode())
+    for index, leaf in enumerate(after, len(before)):
+        (HERE / f"rotated-v1-{index}.dsse").write_bytes(leaf)
+
+
 def main() -> None:
     made, disclosures = leaves()
     log_vkey, key_hash = vkey(ORIGIN, "log")
@@ -183,6 +248,7 @@ def main() -> None:
     (HERE / "trust-v1.json").write_text(json.dumps(trust, indent=2) + "\n")
     (HERE / "disclosures-v1.json").write_text(json.dumps(disclosures, indent=2) + "\n")
     roots = {str(n): mth([bytes([i]) * i for i in range(n)]).hex() for n in range(34)}
+    write_rotated(made)
     (HERE / "roots.json").write_text(json.dumps(roots, indent=2) + "\n")
 
 

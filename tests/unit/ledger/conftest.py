@@ -121,15 +121,21 @@ class Bundled:
         body = {**self.count(len(self.leaves)), **changes}
         self.leaves.append(self.golden.leaf("log", "model.indexed", version=None, body=body))
 
-    def seal(self, leave_out: set[int] = frozenset()) -> None:
+    def seal(
+        self,
+        leave_out: set[int] = frozenset(),
+        *,
+        rotations: set[int] = frozenset(),
+        role: str = "log",
+    ) -> None:
         """Put the log under a checkpoint, and of its entries the model's into the bundle."""
-        note = self.golden.sign(self.leaves)
+        note = self.golden.sign(self.leaves, role=role)
         tree = MerkleTree(leaf_hash(leaf) for leaf in self.leaves)
         kept = {n: d for n, d in self.files.items() if n.split("/")[0] in {"evidence", "model"}}
         self.files = {**kept, "checkpoint": note}
         for index, leaf in enumerate(self.leaves):
             of_model = json.loads(decode_leaf(leaf)[1].payload)["model"] == "retail_pd"
-            if index in leave_out or not (of_model or index == 0):
+            if index in leave_out or not (of_model or index in {0, *rotations}):
                 continue
             proof = TlogProof(index, tuple(tree.inclusion_proof(index)), note)
             self.files[f"entries/{index}.dsse"] = leaf

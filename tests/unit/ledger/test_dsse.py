@@ -12,12 +12,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from airflow_mlgov.errors import LedgerIntegrityError
 from airflow_mlgov.ledger.dsse import (
     PAYLOAD_TYPE,
-    check_signature,
-    keyid,
     open_envelope,
     pae,
     seal_envelope,
 )
+from airflow_mlgov.ledger.signatures import check_signature, keyid
 from airflow_mlgov.records.canonical import canonical_bytes
 
 KEY = Ed25519PrivateKey.from_private_bytes(b"k" * 32)

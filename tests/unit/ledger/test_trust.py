@@ -9,7 +9,7 @@ import pytest
 
 from airflow_mlgov.errors import LedgerIntegrityError
 from airflow_mlgov.ledger.checkpoint import Vkey
-from airflow_mlgov.ledger.dsse import keyid
+from airflow_mlgov.ledger.signatures import keyid
 from airflow_mlgov.ledger.trust import MAX_BYTES, TrustRoot
 from airflow_mlgov.records.kinds import KeyRole
 

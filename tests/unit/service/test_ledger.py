@@ -368,7 +368,7 @@ def test_what_is_known_of_a_ledger_is_not_worked_out_again(
         read.append(leaf)
         return decode_leaf(leaf)
 
-    for module in ("service.ledger", "ledger.view"):
+    for module in ("service.log_root", "ledger.view"):
         monkeypatch.setattr(f"airflow_mlgov.{module}.decode_leaf", counted)
     ledger = home.ledger()
     for number in (1, 2):

@@ -273,11 +273,11 @@ def test_what_another_process_saw_counts_for_this_one(place: Place) -> None:
 
 def test_who_looked_earlier_and_compares_later_makes_nobody_forget(place: Place) -> None:
     folder, store = SeenFolder(place.folder / "m"), place.store()
-    memory, trust = Memory(folder), place.ledger().trust_root()
-    recalled, head = memory.recall(trust), store.head()
+    memory, keyring = Memory(folder), place.ledger().keyring()
+    recalled, head = memory.recall(keyring.trust, lambda: keyring), store.head()
     see(place, "m")
-    memory.accept(recalled, checked_head(head, trust), head, lambda start: store.leaves(start, 4))
-    assert memory.recall(trust).size == 5
+    memory.accept(recalled, checked_head(head, keyring), head, lambda start: store.leaves(start, 4))
+    assert memory.recall(keyring.trust, lambda: keyring).size == 5
 
 
 def test_the_round_itself_refuses_a_head_that_went_back_meanwhile(place: Place) -> None:

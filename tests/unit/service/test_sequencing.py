@@ -14,6 +14,7 @@ import pytest
 from airflow_mlgov.errors import LedgerIntegrityError, UnknownKeyError
 from airflow_mlgov.ledger.checkpoint import Vkey, open_checkpoint
 from airflow_mlgov.ledger.entry import Entry, encode_leaf, entry_key
+from airflow_mlgov.ledger.keyring import Keyring
 from airflow_mlgov.ledger.merkle import MerkleTree, leaf_hash
 from airflow_mlgov.ledger.trust import TrustRoot
 from airflow_mlgov.records.kinds import KeyRole
@@ -45,10 +46,11 @@ class Bench:
         return InboxItem(GENESIS_KEY, encode_leaf(entry, signer.public_key, signer.sign))
 
     def round(self, head: TreeHead, *items: InboxItem, **more: Any) -> Sequenced:
-        return integrate(head, items, **{"trust": self.trust, "signer": self.key, **more})
+        given = {"keyring": Keyring(self.trust), "signer": self.key, **more}
+        return integrate(head, items, **given)
 
     def checkpoint(self, head: TreeHead) -> Any:
-        return checked_head(head, self.trust)
+        return checked_head(head, Keyring(self.trust))
 
 
 @pytest.fixture
