@@ -60,7 +60,7 @@ class WitnessAnchor:
                 raise self._contradiction(checkpoint, f"has cosigned {seen} entries")
             answer = self._ask(checkpoint, tree, seen)
         self._check_accepted(answer, checkpoint)
-        return self._cosignature(checkpoint.note.encode("utf-8"), answer.body).line.encode("utf-8")
+        return self._cosignature(checkpoint.note.encode("utf-8"), answer.body).line
 
     def check(self, note: bytes, data: bytes) -> datetime | None:
         """Check a cosignature that was kept; return the witness's time."""

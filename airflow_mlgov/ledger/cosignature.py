@@ -102,7 +102,7 @@ class Cosignature:
 
     witness: WitnessKey
     at: datetime
-    line: str
+    line: bytes
 
 
 def cosignatures_of(
@@ -119,15 +119,41 @@ def cosignatures_of(
         LedgerIntegrityError: The note is malformed, or a line of one of these witnesses does not
             fit it; a retry does not help.
     """
-    body, _ = body_and_signatures(note)
-    cosigned, signatures = body_and_signatures(note + lines)
-    if cosigned != body:
-        raise LedgerIntegrityError("What stands for cosignatures is not signature lines.")
+    body, signatures = _cosigned(note, lines)
     return [
         _opened(body, key, signatures[key.name, key.key_hash])
         for key in witnesses
         if (key.name, key.key_hash) in signatures
     ]
+
+
+def joined(note: bytes, parts: Iterable[bytes]) -> bytes:
+    """Return the signature lines in several parts as one, each key's once, to go after a note.
+
+    Raises:
+        LedgerIntegrityError: A part is not signature lines; a retry does not help.
+    """
+    _, own = body_and_signatures(note)
+    lines: dict[tuple[str, bytes], bytes] = {}
+    for part in parts:
+        _, signatures = _cosigned(note, part)
+        for key, signed in signatures.items():
+            if key not in own:
+                lines.setdefault(key, _line(*key, signed))
+    return b"".join(lines.values())
+
+
+def _cosigned(note: bytes, lines: bytes) -> tuple[str, dict[tuple[str, bytes], bytes]]:
+    body, _ = body_and_signatures(note)
+    cosigned, signatures = body_and_signatures(note + lines)
+    if cosigned != body:
+        raise LedgerIntegrityError("What stands for cosignatures is not signature lines.")
+    return body, signatures
+
+
+def _line(name: str, key_hash: bytes, signed: bytes) -> bytes:
+    encoded = base64.b64encode(key_hash + signed).decode("ascii")
+    return f"\u2014 {name} {encoded}\n".encode()
 
 
 def _opened(body: str, key: WitnessKey, signed: bytes) -> Cosignature:
@@ -143,6 +169,5 @@ def _opened(body: str, key: WitnessKey, signed: bytes) -> Cosignature:
         raise LedgerIntegrityError(
             f"The cosignature of {key.name} does not fit the checkpoint."
         ) from error
-    encoded = base64.b64encode(key.key_hash + signed).decode("ascii")
-    line = f"\u2014 {key.name} {encoded}\n"
+    line = _line(key.name, key.key_hash, signed)
     return Cosignature(key, datetime.fromtimestamp(seconds, UTC), line)

@@ -32,9 +32,16 @@ from airflow_mlgov.service.drafts import (
     disclosures_of,
     refusal_of,
 )
-from airflow_mlgov.service.ports import InboxItem, LedgerStore, SeenCheckpoints, Signer, TreeHead
+from airflow_mlgov.service.ports import (
+    Anchored,
+    InboxItem,
+    LedgerStore,
+    SeenCheckpoints,
+    Signer,
+    TreeHead,
+)
 from airflow_mlgov.service.remembered import Memory, Recalled
-from airflow_mlgov.service.sequencing import GENESIS_KEY, checked_head, integrate
+from airflow_mlgov.service.sequencing import GENESIS_KEY, checked_head, integrate, nothing_signed
 
 __all__ = ["EntryDraft", "Ledger", "LedgerView", "Receipt", "SealedEntry", "SealedReceipt"]
 
@@ -230,7 +237,7 @@ class Ledger:
         """
         checkpoint = self._compared(self.trust_root())
         if checkpoint is None:
-            raise _nothing_signed()
+            raise nothing_signed()
         return checkpoint
 
     def view(self) -> LedgerView:
@@ -250,7 +257,7 @@ class Ledger:
         recalled = self._memory.recall(trust)
         head, checkpoint = self._newest(trust, recalled)
         if checkpoint is None:
-            raise _nothing_signed()
+            raise nothing_signed()
         leaves = self._store.leaves(0, checkpoint.size)
         view = LedgerView(leaves, checkpoint, trust, self._store.disclosures, earlier=self._viewed)
         self._memory.accept(recalled, checkpoint, head, view.leaves_from)
@@ -260,6 +267,10 @@ class Ledger:
     def inbox(self) -> list[InboxItem]:
         """Return the acknowledged entries that no checkpoint covers yet, oldest first."""
         return self._store.inbox()
+
+    def anchored(self) -> list[Anchored]:
+        """Return what each anchor gave for the newest checkpoint that it took, unverified."""
+        return self._store.anchored(newest=True)
 
     def verify(
         self, trust: TrustRoot | None = None, *, earlier: Sequence[Checkpoint] = ()
@@ -315,9 +326,7 @@ class Ledger:
 
     def _signer(self, role: KeyRole, kind: str) -> Signer:
         if kind not in KINDS:
-            raise LedgerIntegrityError(
-                f"{kind!r} is not a kind of ledger entry that this code knows."
-            )
+            raise LedgerIntegrityError(f"{kind!r} is no kind of ledger entry that this code knows.")
         if role not in KINDS[kind].signers:
             raise LedgerIntegrityError(f"A {role} key may not sign {kind}.")
         if role not in self._signers:
@@ -389,9 +398,3 @@ class Ledger:
             f"(written {kept.at:%Y-%m-%d %H:%M:%S} UTC); it differs in {', '.join(differing)}.",
             remedy="What is on record stays. If both are true, they need different identities.",
         )
-
-
-def _nothing_signed() -> LedgerUnavailableError:
-    return LedgerUnavailableError(
-        "The ledger has no signed checkpoint yet.", remedy="Check that the sequencer runs."
-    )

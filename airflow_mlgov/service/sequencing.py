@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from airflow_mlgov.errors import LedgerIntegrityError
+from airflow_mlgov.errors import LedgerIntegrityError, LedgerUnavailableError
 from airflow_mlgov.ledger.checkpoint import Checkpoint, Vkey, open_checkpoint, sign_checkpoint
 from airflow_mlgov.ledger.entry import entry_key
 from airflow_mlgov.ledger.merkle import append_leaf, leaf_hash, root_of_peaks
@@ -32,6 +32,13 @@ def checked_head(head: TreeHead, trust: TrustRoot) -> Checkpoint:
             "store was altered."
         )
     return checkpoint
+
+
+def nothing_signed() -> LedgerUnavailableError:
+    """Return the error for a ledger without a checkpoint."""
+    return LedgerUnavailableError(
+        "The ledger has no signed checkpoint yet.", remedy="Check that the sequencer runs."
+    )
 
 
 def integrate(
