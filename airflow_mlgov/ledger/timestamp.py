@@ -37,7 +37,7 @@ _HASHES: dict[bytes, hashes.HashAlgorithm] = {
     bytes.fromhex("608648016503040202"): hashes.SHA384(),
     bytes.fromhex("608648016503040203"): hashes.SHA512(),
 }
-_GENERALIZED_TIME = re.compile(rb"([0-9]{14})(\.[0-9]{1,9})?Z")
+_MOMENT = re.compile(rb"([0-9]{14})(\.[0-9]{1,9})?Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +47,10 @@ class TimeStamp:
     Attributes:
         imprint: SHA-256 of what was stamped.
         at: When, by the authority's clock, to the second.
-        issuer: DER name of who issued the signer's certificate, whose number is `serial`.
-        serial: Serial number of that certificate.
+        issuer: DER name of who issued the signer's certificate.
+        serial: That certificate's number.
         hashed_with: What the signature hashes with.
-        signed: The exact bytes that `signature` is over.
+        signed: The exact bytes that it is over.
         signature: By the signer's key.
     """
 
@@ -71,11 +71,12 @@ class TimeStamp:
         for certificate in certificates:
             named = (certificate.issuer.public_bytes(), certificate.serial_number)
             if named == (self.issuer, self.serial):
-                self._check_signed_by(certificate)
+                self._check_signature(certificate)
+                _check_may_stamp(certificate, self.at)
                 return certificate
         return None
 
-    def _check_signed_by(self, certificate: x509.Certificate) -> None:
+    def _check_signature(self, certificate: x509.Certificate) -> None:
         key = certificate.public_key()
         try:
             if isinstance(key, rsa.RSAPublicKey):
@@ -86,9 +87,6 @@ class TimeStamp:
                 raise LedgerIntegrityError("Its signer's key is of a kind that is not read here.")
         except InvalidSignature as error:
             raise LedgerIntegrityError("The signature of the time-stamp does not fit.") from error
-        _check_may_stamp(certificate)
-        if not certificate.not_valid_before_utc <= self.at <= certificate.not_valid_after_utc:
-            raise LedgerIntegrityError("Its signer's certificate was not valid at its time.")
 
 
 def read_timestamp(data: bytes) -> TimeStamp:
@@ -144,14 +142,14 @@ def _attributes(data: bytes) -> dict[bytes, tuple[int, bytes]]:
     for attribute in _parts(data, 2):
         kind, values, *_ = _parts(attribute.inside(_SEQUENCE), 2)
         value, *more = _parts(values.inside(_SET), 1)
-        if kind.body in found or (more and kind.body in {_CONTENT_TYPE, _MESSAGE_DIGEST}):
+        if kind.body in found or more:
             raise LedgerIntegrityError("A signed attribute stands in it twice.")
         found[kind.inside(_OID)] = (value.tag, value.body)
     return found
 
 
 def _moment(text: bytes) -> datetime:
-    match = _GENERALIZED_TIME.fullmatch(text)
+    match = _MOMENT.fullmatch(text)
     try:
         seconds = match[1].decode("ascii") if match else ""
         return datetime.strptime(seconds, "%Y%m%d%H%M%S").replace(tzinfo=UTC)
@@ -159,7 +157,9 @@ def _moment(text: bytes) -> datetime:
         raise LedgerIntegrityError("Its time is none.") from error
 
 
-def _check_may_stamp(certificate: x509.Certificate) -> None:
+def _check_may_stamp(certificate: x509.Certificate, at: datetime) -> None:
+    if not certificate.not_valid_before_utc <= at <= certificate.not_valid_after_utc:
+        raise LedgerIntegrityError("Its signer's certificate was not valid at its time.")
     try:
         usage = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage)
     except (x509.ExtensionNotFound, ValueError) as error:
@@ -200,7 +200,6 @@ def _parts(data: bytes, least: int) -> list[_Part]:
 
 
 def _bounds(data: bytes, at: int) -> tuple[int, int]:
-    """Return where the content of the value at `at` starts and ends: DER's one way to say so."""
     head = data[at + 1 : at + 6]
     size, start = (head[0], at + 2) if head else (0x80, at)
     if size >= 0x80:

@@ -93,7 +93,7 @@ class Witness:
         old = int(old_line.removeprefix("old "))
         text, _, signatures = note.decode().rpartition("\n\n")
         text += "\n"
-        origin, size, root = text.split("\n")[:3]
+        origin, size, _ = text.split("\n")[:3]
         if origin not in self._logs:
             return _said(404)
         if not _is_signed(text, signatures, origin, self._logs[origin]):

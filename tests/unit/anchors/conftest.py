@@ -81,7 +81,7 @@ class Place:
 
     def rewrite(self, *, keep: int, then: int, text: str = "forged") -> Checkpoint:
         """Cut the ledger off, with its checkpoints and what anchors gave, and sign another tail."""
-        genesis, *_ = leaves = list(self.store.leaves(0, keep))
+        leaves = list(self.store.leaves(0, keep))
         with closing(sqlite3.connect(self.store.path)) as connection, connection:
             tables = ("entries", "checkpoints")
             for table in tables:

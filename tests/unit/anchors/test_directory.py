@@ -48,7 +48,7 @@ def test_attacks_5_and_10_a_rewritten_ledger_is_refused(place, folder, keep, the
     folder.take(checkpoint, place.tree, 0)
     forged = place.rewrite(keep=keep, then=then)
     assert place.ledger.verify().is_fine  # sound in itself
-    with pytest.raises(LedgerIntegrityError, match="over 4 entries .* does not extend"):
+    with pytest.raises(LedgerIntegrityError, match=r"over 4 entries .* does not extend"):
         folder.take(forged, place.tree, 0)
     assert folder.notes(place.origin) == [checkpoint.note.encode()]
 
