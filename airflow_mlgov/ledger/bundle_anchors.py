@@ -20,7 +20,6 @@ from airflow_mlgov.ledger.checkpoint import Checkpoint, open_checkpoint
 from airflow_mlgov.ledger.cosignature import WitnessKey, cosignatures_of
 from airflow_mlgov.ledger.dsse import from_base64
 from airflow_mlgov.ledger.merkle import verify_consistency
-from airflow_mlgov.ledger.proof import MAX_HASHES
 from airflow_mlgov.ledger.timestamp import TimeStamp, read_timestamp
 from airflow_mlgov.ledger.trust import TrustRoot
 from airflow_mlgov.records.clock import to_text
@@ -172,6 +171,6 @@ def _sizes(files: Mapping[str, bytes]) -> set[int]:
 
 def _hashes_in(data: bytes) -> list[bytes]:
     lines = data.decode("ascii", errors="replace").split("\n")
-    if lines.pop() or len(lines) > MAX_HASHES:
+    if lines.pop():
         raise LedgerIntegrityError("Its proof is not lines of hashes.")
     return [from_base64(line) for line in lines]

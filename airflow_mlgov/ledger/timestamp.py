@@ -1,10 +1,10 @@
 """RFC 3161 time-stamps, checked against certificates that the reader brings.
 
-Only as much of DER and CMS as a time-stamp takes. No chain is built: the certificate that signs is
-one of the reader's own or unknown; those in the token are not looked at, nor is revocation.
+No chain is built: the certificate that signs is one of the reader's own or unknown. Those in the
+token are not looked at, nor is revocation.
 
 Source:
-    RFC 3161 section 2.4.2; RFC 5652 (CMS) sections 5.3, 5.4 and 11; X.690 (DER) section 10.1.
+    RFC 3161 section 2.4.2; RFC 5652 (CMS) sections 5.3, 5.4 and 11; X.690 section 10.1 (DER).
 """
 
 from __future__ import annotations
@@ -25,18 +25,15 @@ from airflow_mlgov.errors import LedgerIntegrityError
 
 MAX_TIMESTAMP_BYTES = 64 * 1024
 
-_INTEGER, _OCTETS, _OID, _TIME, _SEQUENCE, _SET = 0x02, 0x04, 0x06, 0x18, 0x30, 0x31
-_EXPLICIT_0 = 0xA0
+_INTEGER, _OCTETS, _OID, _TIME = 0x02, 0x04, 0x06, 0x18
+_SEQUENCE, _SET, _EXPLICIT_0 = 0x30, 0x31, 0xA0
 _SIGNED_DATA = bytes.fromhex("2a864886f70d010702")
 _TST_INFO = bytes.fromhex("2a864886f70d0109100104")
 _CONTENT_TYPE = bytes.fromhex("2a864886f70d010903")
 _MESSAGE_DIGEST = bytes.fromhex("2a864886f70d010904")
-_SHA256 = bytes.fromhex("608648016503040201")
-_HASHES: dict[bytes, hashes.HashAlgorithm] = {
-    _SHA256: hashes.SHA256(),
-    bytes.fromhex("608648016503040202"): hashes.SHA384(),
-    bytes.fromhex("608648016503040203"): hashes.SHA512(),
-}
+_SHA256, _SHA384, _SHA512 = (bytes.fromhex(f"60864801650304020{n}") for n in (1, 2, 3))
+_HASHES: dict[bytes, hashes.HashAlgorithm]
+_HASHES = {_SHA256: hashes.SHA256(), _SHA384: hashes.SHA384(), _SHA512: hashes.SHA512()}
 _MOMENT = re.compile(rb"([0-9]{14})(\.[0-9]{1,9})?Z")
 
 
@@ -100,13 +97,11 @@ def read_timestamp(data: bytes) -> TimeStamp:
     status, token, *_ = _parts(_only(data, _SEQUENCE), 2)
     if _parts(status.inside(_SEQUENCE), 1)[0].inside(_INTEGER) != b"\0":
         raise LedgerIntegrityError("The authority did not grant it.")
-    kind, content, *_ = _parts(token.inside(_SEQUENCE), 2)
-    if kind.inside(_OID) != _SIGNED_DATA:
-        raise LedgerIntegrityError("It is no CMS signed data.")
+    outer, content, *_ = _parts(token.inside(_SEQUENCE), 2)
     _, _, stamped, *rest = _parts(_only(content.inside(_EXPLICIT_0), _SEQUENCE), 4)
-    kind, octets, *_ = _parts(stamped.inside(_SEQUENCE), 2)
-    if kind.inside(_OID) != _TST_INFO:
-        raise LedgerIntegrityError("What it signs is no time-stamp.")
+    inner, octets, *_ = _parts(stamped.inside(_SEQUENCE), 2)
+    if (outer.inside(_OID), inner.inside(_OID)) != (_SIGNED_DATA, _TST_INFO):
+        raise LedgerIntegrityError("It is no CMS signed data over a time-stamp.")
     info = _only(octets.inside(_EXPLICIT_0), _OCTETS)
     return _signed_by(_only(rest[-1].inside(_SET), _SEQUENCE), info)
 
@@ -126,15 +121,10 @@ def _signed_by(signer: bytes, info: bytes) -> TimeStamp:
     algorithm, hashed, *_ = _parts(imprint.inside(_SEQUENCE), 2)
     if _parts(algorithm.inside(_SEQUENCE), 1)[0].inside(_OID) != _SHA256:
         raise LedgerIntegrityError("It is not over a SHA-256 digest.")
-    return TimeStamp(
-        imprint=hashed.inside(_OCTETS),
-        at=_moment(moment.inside(_TIME)),
-        issuer=issuer.whole,
-        serial=int.from_bytes(serial.inside(_INTEGER), "big", signed=True),
-        hashed_with=hashed_with,
-        signed=bytes([_SET]) + attributes.whole[1:],  # RFC 5652 section 5.4
-        signature=signature.inside(_OCTETS),
-    )
+    number = int.from_bytes(serial.inside(_INTEGER), "big", signed=True)
+    signed = bytes([_SET]) + attributes.whole[1:]  # RFC 5652 section 5.4
+    stamped = hashed.inside(_OCTETS), _moment(moment.inside(_TIME))
+    return TimeStamp(*stamped, issuer.whole, number, hashed_with, signed, signature.inside(_OCTETS))
 
 
 def _attributes(data: bytes) -> dict[bytes, tuple[int, bytes]]:

@@ -136,7 +136,16 @@ def test_attack_10_a_witness_saw_another_history(bundled, size) -> None:
 def test_proofs_that_prove_nothing(bundled) -> None:
     anchor(bundled, 3)
     good = bundled.files["anchored/3.proof"]
-    for proof in (b"", good[:-1], good + b"\n", good + good, b"x\n", b"\xff\n", good * 40):
+    for proof in (
+        b"",
+        good[:-1],
+        good + b"\n",
+        good + b"x",
+        good + good,
+        b"x\n",
+        b"\xff\n",
+        good * 40,
+    ):
         bundled.files["anchored/3.proof"] = proof
         assert check(bundled).verdict is Verdict.ALTERED
     anchor(bundled, 6)

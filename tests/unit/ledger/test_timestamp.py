@@ -6,10 +6,20 @@ import hashlib
 import importlib.util
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.x509 import CertificateBuilder, load_pem_x509_certificates
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.x509 import (
+    CertificateBuilder,
+    ExtendedKeyUsage,
+    Name,
+    NameAttribute,
+    load_pem_x509_certificates,
+)
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from airflow_mlgov.errors import LedgerIntegrityError
 from airflow_mlgov.ledger import timestamp
@@ -172,3 +182,93 @@ def test_a_key_of_a_kind_that_is_not_read(authority, stamped) -> None:
     )
     with pytest.raises(LedgerIntegrityError, match="of a kind that is not read"):
         read_timestamp(stamped).signer([builder.sign(key, None)])
+
+
+def der(tag: int, *parts: bytes) -> bytes:
+    body = b"".join(parts)
+    size = len(body)
+    if size < 0x80:
+        return bytes([tag, size]) + body
+    raw = size.to_bytes((size.bit_length() + 7) // 8, "big")
+    return bytes([tag, 0x80 | len(raw)]) + raw + body
+
+
+OTHER = der(0x30, der(0x06, b"\x2a\x03"), der(0x31, der(0x05)))
+"""A signed attribute of no meaning."""
+
+
+class Forge:
+    """Makes responses from their parts, signed by a key that the reader trusts."""
+
+    OIDS: ClassVar = {
+        "signed data": "2a864886f70d010702",
+        "time-stamp": "2a864886f70d0109100104",
+        "type": "2a864886f70d010903",
+        "digest": "2a864886f70d010904",
+        "sha256": "608648016503040201",
+    }
+
+    def __init__(self) -> None:
+        self.key = ec.generate_private_key(ec.SECP256R1())
+        name = Name([NameAttribute(NameOID.COMMON_NAME, "forge")])
+        now = datetime.now(UTC)
+        day = timedelta(days=1)
+        built = CertificateBuilder(name, name, self.key.public_key(), 5, now - day, now + day)
+        usage = ExtendedKeyUsage([ExtendedKeyUsageOID.TIME_STAMPING])
+        self.certificate = built.add_extension(usage, critical=True).sign(self.key, SHA256())
+
+    def oid(self, name: str) -> bytes:
+        return der(0x06, bytes.fromhex(self.OIDS[name]))
+
+    def attribute(self, name: str, *values: bytes) -> bytes:
+        return der(0x30, self.oid(name), der(0x31, *values))
+
+    def make(self, **changes) -> bytes:
+        sha256 = der(0x30, self.oid("sha256"))
+        imprint = der(0x30, sha256, der(0x04, hashlib.sha256(DATA).digest()))
+        at = der(0x18, changes.get("at", f"{datetime.now(UTC):%Y%m%d%H%M%S}Z").encode())
+        one = der(0x02, b"\1")
+        info = der(0x30, one, der(0x06, b"\x2a\x03"), imprint, one, at)
+        kind = self.attribute("type", self.oid("time-stamp"))
+        digest = self.attribute("digest", der(0x04, hashlib.sha256(info).digest()))
+        attributes = changes.get("attributes", lambda *both: both)(kind, digest)
+        signature = self.key.sign(der(0x31, *attributes), ec.ECDSA(SHA256()))
+        names = der(0x30, self.certificate.issuer.public_bytes(), der(0x02, b"\5"))
+        signer = der(0x30, one, names, sha256, der(0xA0, *attributes), sha256, der(0x04, signature))
+        inner = der(0x30, self.oid(changes.get("inner", "time-stamp")), der(0xA0, der(0x04, info)))
+        signers = der(0x31, *[signer] * changes.get("signers", 1))
+        signed = der(0x30, one, der(0x31, sha256), inner, signers)
+        token = der(0x30, self.oid(changes.get("outer", "signed data")), der(0xA0, signed))
+        status = der(0x30, der(0x02, bytes([changes.get("status", 0)])))
+        return changes.get("envelope", lambda *both: der(0x30, *both))(status, token)
+
+
+def long_form(*parts: bytes) -> bytes:
+    body = b"".join(parts)
+    return b"\x30\x83" + len(body).to_bytes(3, "big") + body
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({}, ""),
+        ({"status": 1}, "did not grant"),
+        ({"outer": "digest"}, "no CMS signed data"),
+        ({"inner": "signed data"}, "no CMS signed data"),
+        ({"signers": 2}, "more in it than a time-stamp of one signer"),
+        ({"attributes": lambda kind, digest: (kind, digest, digest)}, "stands in it twice"),
+        ({"attributes": lambda kind, digest: (kind, OTHER)}, "something else than its content"),
+        ({"attributes": lambda kind, digest: (OTHER, digest)}, "something else than its content"),
+        ({"envelope": long_form}, "not DER"),
+        ({"at": "20260101000000+0000"}, "Its time is none"),
+        ({"at": "20261301000000Z"}, "Its time is none"),
+    ],
+)
+def test_what_is_put_together_wrongly(changes, message) -> None:
+    forge = Forge()
+    data = forge.make(**changes)
+    if not message:  # what is refused below is refused for one thing alone
+        assert read_timestamp(data).signer([forge.certificate]) is forge.certificate
+        return
+    with pytest.raises(LedgerIntegrityError, match=message):
+        read_timestamp(data)
