@@ -15,6 +15,8 @@ MlgovError                      code, retryable, diagnostics()
 │  ├─ LedgerConflictError       one idempotency key, two contents
 │  └─ LedgerIntegrityError      the ledger does not verify
 │     └─ UnknownKeyError        it is signed, by a key that the reader was not told to trust
+├─ AnchorError                  an anchor refused, or gave what does not verify
+│  └─ AnchorUnavailableError    retryable: the anchor cannot be reached
 ├─ RegistryError
 │  ├─ RegistryUnavailableError  retryable: the registry cannot be reached
 │  └─ VersionNotFoundError      no such model, version or alias
@@ -159,6 +161,19 @@ class UnknownKeyError(LedgerIntegrityError):
 
     code = "ledger.unknown_key"
     exit_code = 3
+
+
+class AnchorError(MlgovError):
+    """An anchor refused a checkpoint, or what it gave does not verify."""
+
+    code = "anchor"
+
+
+class AnchorUnavailableError(AnchorError):
+    """An anchor cannot be reached, or did not answer in time; a retry may help."""
+
+    code = "anchor.unavailable"
+    retryable = True
 
 
 class RegistryError(MlgovError):

@@ -41,6 +41,11 @@ _OPTIONS = (
         "Folder on each machine's own disk for the newest checkpoint seen, out of the backup.",
         "/var/lib/airflow/mlgov-seen",
     ),
+    (
+        "anchors_path",
+        "YAML file of the places outside of this deployment that checkpoints are handed to.",
+        "/opt/airflow/governance/anchors.yaml",
+    ),
 )
 
 

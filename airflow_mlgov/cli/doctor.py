@@ -54,6 +54,7 @@ def _diagnose_reach(conn_id: str) -> Iterator[Diagnosis]:
     if all(diagnosis.state == OK for diagnosis in found):
         yield from _tried("heartbeats", "ledger_url", _see_heartbeats)
     yield from _tried("remembered checkpoints", "seen_dir", _see_remembered)
+    yield from _attempt("anchors", _see_anchors)
     yield from _tried("keys", "keys_dir", _see_keys)
     yield from _tried("evidence store", "evidence_url", lambda _: _see_evidence())
     yield from _tried("inventory", "inventory_path", _see_inventory)
@@ -129,6 +130,31 @@ def _see_remembered(folder: str) -> Diagnosis:
     if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
         return Diagnosis("", WRONG, f"{place} cannot be written", "Check [mlgov] seen_dir.")
     return Diagnosis("", OK, f"in {place}")
+
+
+def _see_anchors() -> Diagnosis:
+    from airflow_mlgov.records.clock import SystemClock
+    from airflow_mlgov.wiring import open_anchors, open_ledger_store
+
+    configured = open_anchors()
+    if not configured:
+        return Diagnosis("", OK, "none: whoever holds database and log key is trusted")
+    url = _setting("ledger_url")
+    if not url or (url.startswith(_SQLITE) and not Path(url.removeprefix(_SQLITE)).exists()):
+        return Diagnosis("", OK, f"{len(configured)} configured")
+    store, now = open_ledger_store(url), SystemClock().now()
+    last, size = {row.anchor: row for row in store.anchored(newest=True)}, store.head().size
+    said, late = [], []
+    for due in configured:
+        row = last.get(due.anchor.name)
+        said.append(f"{due.anchor.name}: {row.size if row else 0} of {size} entries")
+        grown = size > (row.size if row else 0)
+        if grown and (row is None or now - row.at > 2 * due.every):
+            late.append(due.anchor.name)
+    if late:
+        remedy = "`airflow mlgov ledger anchor` says what is wrong with it."
+        return Diagnosis("", REMARK, f"{', '.join(said)}; overdue: {', '.join(late)}", remedy)
+    return Diagnosis("", OK, ", ".join(said))
 
 
 def _see_keys(folder: str) -> Diagnosis:

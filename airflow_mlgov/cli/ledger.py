@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from argparse import Namespace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from airflow_mlgov.cli.files import read_whole, write_whole
 from airflow_mlgov.cli.ledger_reading import reading_commands
@@ -18,25 +18,37 @@ from airflow_mlgov.cli.run import (
     reports_errors,
     tell,
 )
+from airflow_mlgov.errors import ConfigurationError
+from airflow_mlgov.records.clock import to_text
 
 if TYPE_CHECKING:
     from airflow.cli.cli_config import ActionCommand
 
     from airflow_mlgov.ledger.trust import TrustRoot
+    from airflow_mlgov.service.anchor import AnchorProgress
 
 
 @reports_errors
 def verify(args: Namespace) -> None:
     """Check a whole ledger; exit 0 if it is fine, 1 if altered, 3 if a key is unknown."""
     from airflow_mlgov.service.ledger import Ledger
-    from airflow_mlgov.wiring import open_ledger
+    from airflow_mlgov.service.verify_anchored import verify_anchored
+    from airflow_mlgov.wiring import open_anchors, open_ledger, open_ledger_store, setting
     from airflow_mlgov.wiring.ledger_file import open_ledger_file
 
     trust = _trust_in(args.trust) if args.trust else open_ledger().trust_root()
-    ledger = Ledger(open_ledger_file(Path(args.file)), {}) if args.file else open_ledger()
+    store = open_ledger_file(Path(args.file)) if args.file else None
+    ledger = open_ledger() if store is None else Ledger(store, {})
+    # Which witnesses count is for the trust file to say, if one is given.
+    anchors = [due.anchor for due in open_anchors()]
     files = args.checkpoint or ()
-    earlier = [ledger.keyring(trust).open(read_whole(Path(file))) for file in files]
-    report = ledger.verify(trust, earlier=earlier)
+    report = verify_anchored(
+        ledger,
+        open_ledger_store(setting("ledger_url")) if store is None else store,
+        trust,
+        anchors=[anchor for anchor in anchors if not args.trust or anchor.kind != "witness"],
+        earlier=[ledger.keyring(trust).open(read_whole(Path(file))) for file in files],
+    )
     if args.output in FOR_PROGRAMS:
         print_rows([report.as_json()], args.output)
     else:
@@ -53,9 +65,9 @@ def verify(args: Namespace) -> None:
 @reports_errors
 def trust(args: Namespace) -> None:
     """Write the file that tells a verifier which log is meant and whose keys count."""
-    from airflow_mlgov.wiring import open_ledger
+    from airflow_mlgov.wiring import configured_witnesses, open_ledger
 
-    root = open_ledger().trust_root()
+    root = open_ledger().trust_root().with_witnesses(configured_witnesses())
     write_whole(Path(args.file), root.as_bytes())
     tell(f"Wrote {args.file}: log {root.origin}. Hand it on by another way than the ledger.")
     if args.vkey:
@@ -73,6 +85,23 @@ def checkpoint(args: Namespace) -> None:
     newest = ledger.checkpoint()
     write_whole(Path(args.file), newest.note.encode("utf-8"))
     tell(f"Wrote {args.file} over {newest.size} entries. Keep it where the ledger is not.")
+
+
+@reports_errors
+def anchor(args: Namespace) -> None:
+    """Hand the newest checkpoint to the configured anchors; exit 1 if one did not take it."""
+    from airflow_mlgov.wiring import open_anchoring, open_ledger
+
+    open_ledger().drain()
+    anchoring = open_anchoring(tell)
+    if not anchoring.progress:
+        raise ConfigurationError(
+            "No anchor is configured.", remedy="Name them in the file of [mlgov] anchors_path."
+        )
+    anchoring.round(only_due=args.due)
+    print_rows([_anchor_row(seen) for seen in anchoring.progress], args.output)
+    if any(seen.problem for seen in anchoring.progress):
+        raise SystemExit(1)
 
 
 @reports_errors
@@ -108,12 +137,29 @@ def ledger_commands() -> list[ActionCommand]:
         ),
         command(checkpoint, "Write the newest signed checkpoint, to keep elsewhere", to_file),
         command(
+            anchor,
+            "Hand the newest signed checkpoint to the anchors in [mlgov] anchors_path",
+            option(
+                "due", "Leave out those that are not due yet, for a cron job", action="store_true"
+            ),
+            ARG_OUTPUT,
+        ),
+        command(
             export_tiles,
             "Write the whole ledger as C2SP tlog-tiles, for tools of transparency logs",
             positional("folder", "Folder to write to; an earlier export there is extended"),
         ),
         *reading_commands(),
     ]
+
+
+def _anchor_row(seen: AnchorProgress) -> dict[str, Any]:
+    return {
+        "anchor": seen.name,
+        "entries": seen.size,
+        "taken at": "" if seen.at is None else to_text(seen.at),
+        "problem": seen.problem,
+    }
 
 
 def _trust_in(file: str) -> TrustRoot:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import threading
 from argparse import ArgumentTypeError, Namespace
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from airflow_mlgov.cli.run import command, option, reports_errors, tell
 if TYPE_CHECKING:
     from airflow.cli.cli_config import ActionCommand
 
+    from airflow_mlgov.service.anchor import Anchoring
     from airflow_mlgov.service.sequencer import Sequencer
 
 _N = TypeVar("_N", int, float)
@@ -28,7 +30,7 @@ def sequencer(args: Namespace) -> None:
     """Sequence until SIGTERM or SIGINT; exit 1 if the ledger does not verify."""
     from airflow_mlgov.cli.sequencer_status import serving
     from airflow_mlgov.service.sequencer import Pace
-    from airflow_mlgov.wiring import open_sequencer
+    from airflow_mlgov.wiring import open_anchoring, open_sequencer
 
     pace = Pace(args.tick, args.heartbeat)
     service = open_sequencer(pace, tell)
@@ -37,9 +39,14 @@ def sequencer(args: Namespace) -> None:
         done = service.progress
         tell(f"{done.entries} entries under a signed checkpoint, {done.waiting} waiting.")
         return
+    anchoring = open_anchoring(tell)
     with (
         _stopped_by_signals(service),
-        serving(args.listen, lambda: service.progress, pace.tick_s) as (host, port),
+        _beside(anchoring),
+        serving(args.listen, lambda: service.progress, pace.tick_s, lambda: anchoring.progress) as (
+            host,
+            port,
+        ),
     ):
         tell(f"Sequencing; /health and /metrics on {host}:{port}.")
         service.run()
@@ -73,6 +80,18 @@ def sequencer_command() -> ActionCommand:
         option("once", "Do one round and exit", action="store_true"),
         description="Holds the log key. Stops on SIGTERM or SIGINT, after the round in hand.",
     )
+
+
+@contextmanager
+def _beside(anchoring: Anchoring) -> Iterator[None]:
+    """Let anchors have a thread of their own: no round waits for them, nor does the end."""
+    thread = threading.Thread(target=anchoring.run, name="mlgov-anchors", daemon=True)
+    if anchoring.progress:
+        thread.start()
+    try:
+        yield
+    finally:
+        anchoring.stop()
 
 
 @contextmanager

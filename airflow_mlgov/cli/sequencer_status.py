@@ -13,13 +13,15 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from airflow_mlgov.errors import ConfigurationError
+from airflow_mlgov.records.clock import to_text
+from airflow_mlgov.service.anchor import AnchorProgress
 from airflow_mlgov.service.sequencer import Progress
 
 STALE_AFTER_S = 30.0
@@ -52,6 +54,22 @@ _METRICS: tuple[tuple[str, str, str], ...] = (
         "mlgov_sequencer_failures_total",
         "counter",
         "Rounds since the start in which the store was away.",
+    ),
+)
+
+
+_ANCHOR_METRICS: tuple[tuple[str, str, str], ...] = (
+    ("mlgov_anchor_entries", "gauge", "Entries under the newest checkpoint that an anchor took."),
+    (
+        "mlgov_anchor_last_success_timestamp_seconds",
+        "gauge",
+        "When an anchor last took a checkpoint, by this machine's clock; missing before.",
+    ),
+    ("mlgov_anchor_failures_total", "counter", "Tries since the start that failed."),
+    (
+        "mlgov_anchor_contradicts",
+        "gauge",
+        "1 if an anchor knows another history than the ledger shows, else 0.",
     ),
 )
 
@@ -107,9 +125,46 @@ def metrics(progress: Progress, now: float) -> str:
     )
 
 
+def anchors_health(anchors: Sequence[AnchorProgress]) -> list[dict[str, Any]]:
+    """Return what there is to say of anchors, as JSON values; a failing one is no lack of health.
+
+    Whoever restarts a sequencer because an authority is away makes nothing better.
+    """
+    return [
+        {
+            "name": anchor.name,
+            "entries": anchor.size,
+            "taken_at": None if anchor.at is None else to_text(anchor.at),
+            "failing": bool(anchor.problem),
+            "contradicts": anchor.contradicts,
+        }
+        for anchor in anchors
+    ]
+
+
+def anchors_metrics(anchors: Sequence[AnchorProgress]) -> str:
+    """Return the same as Prometheus text."""
+    rows = [
+        (a.name, (a.size, a.at and a.at.timestamp(), a.failures, int(a.contradicts)))
+        for a in anchors
+    ]
+    lines = []
+    for column, (name, kind, summary) in enumerate(_ANCHOR_METRICS if rows else ()):
+        lines += [f"# HELP {name} {summary}\n", f"# TYPE {name} {kind}\n"]
+        lines += [
+            f'{name}{{anchor="{anchor}"}} {values[column]}\n'
+            for anchor, values in rows
+            if values[column] is not None
+        ]
+    return "".join(lines)
+
+
 @contextmanager
 def serving(
-    address: tuple[str, int], progress: Callable[[], Progress], tick_s: float
+    address: tuple[str, int],
+    progress: Callable[[], Progress],
+    tick_s: float,
+    anchors: Callable[[], Sequence[AnchorProgress]],
 ) -> Iterator[tuple[str, int]]:
     """Answer on an address while the block runs; yield the address, with the port that it got.
 
@@ -117,6 +172,7 @@ def serving(
         address: Host and port; port 0 for any that is free.
         progress: Returns what the sequencer noted last.
         tick_s: Its pace, in seconds.
+        anchors: Returns what was seen of each anchor.
 
     Raises:
         ConfigurationError: The address cannot be listened on; a retry does not help.
@@ -124,7 +180,7 @@ def serving(
     host, port = address
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        server = _server_of(family)((host, port), _requests_of(progress, tick_s))
+        server = _server_of(family)((host, port), _requests_of(progress, tick_s, anchors))
     except OSError as error:
         raise ConfigurationError(
             f"The sequencer cannot listen on {host}:{port}: {error.strerror or error}.",
@@ -149,15 +205,21 @@ def _server_of(family: int) -> type[ThreadingHTTPServer]:
     return Server
 
 
-def _requests_of(progress: Callable[[], Progress], tick_s: float) -> type[BaseHTTPRequestHandler]:
+def _requests_of(
+    progress: Callable[[], Progress],
+    tick_s: float,
+    anchors: Callable[[], Sequence[AnchorProgress]],
+) -> type[BaseHTTPRequestHandler]:
     def answer(path: str) -> Answer:
         now = time.monotonic()
         if path == "/health":
             is_well, said = health(progress(), tick_s, now)
             status = HTTPStatus.OK if is_well else HTTPStatus.SERVICE_UNAVAILABLE
+            said["anchors"] = anchors_health(anchors())
             return status, "application/json", json.dumps(said) + "\n"
         if path == "/metrics":
-            return HTTPStatus.OK, "text/plain; version=0.0.4", metrics(progress(), now)
+            text = metrics(progress(), now) + anchors_metrics(anchors())
+            return HTTPStatus.OK, "text/plain; version=0.0.4", text
         return HTTPStatus.NOT_FOUND, "text/plain", "There are /health and /metrics.\n"
 
     class Requests(_Requests):

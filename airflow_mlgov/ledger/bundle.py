@@ -33,6 +33,7 @@ CHECKPOINT_FILE = "checkpoint"
 _NAME = re.compile(
     r"bundle\.json|checkpoint|entries/(0|[1-9][0-9]{0,18})\.dsse"
     r"|proofs/(0|[1-9][0-9]{0,18})\.tlog-proof|disclosures/(0|[1-9][0-9]{0,18})\.json"
+    r"|anchored/(0|[1-9][0-9]{0,18})\.(note|proof|cosignatures)|timestamps/[0-9a-f]{64}\.tsr"
     r"|evidence/[0-9a-f]{64}|model/[0-9a-f]{64}\.json|waiting/[0-9a-f]{64}\.dsse"
 )
 _FIELDS = frozenset(
@@ -109,6 +110,22 @@ def manifest_file(version: Digest) -> str:
 def waiting_file(key: str) -> str:
     """Return the name of an acknowledged entry that no checkpoint covers yet."""
     return f"waiting/{key.removeprefix('sha256:')}.dsse"
+
+
+def anchored_file(size: int, kind: str) -> str:
+    """Return the name of a checkpoint that anchors took, or of what belongs to it.
+
+    Args:
+        size: Leaves under it.
+        kind: ``note`` for itself, ``proof`` that the bundle's checkpoint extends it, or
+            ``cosignatures``: lines to go after the note's own.
+    """
+    return f"anchored/{size}.{kind}"
+
+
+def timestamp_file(data: bytes) -> str:
+    """Return the name of a time-stamp over an anchored checkpoint's note."""
+    return f"timestamps/{hashlib.sha256(data).hexdigest()}.tsr"
 
 
 def files_due(entries: Iterable[SealedEntry], version: Digest | None) -> dict[str, int]:
@@ -288,5 +305,6 @@ def _check_name(name: str) -> None:
     if not _NAME.fullmatch(name):
         raise LedgerIntegrityError(
             f"{name[:200]!r} may not be in a bundle: it holds entries, proofs, disclosures, "
-            "evidence and manifests under their fixed names, and never a key or trust file."
+            "evidence, manifests and what anchors gave under their fixed names, and never a key or "
+            "trust file."
         )

@@ -19,6 +19,7 @@ from airflow_mlgov.ledger.bundle import (
     read_bundle,
     waiting_file,
 )
+from airflow_mlgov.ledger.bundle_anchors import AnchorsCheck, Demands
 from airflow_mlgov.ledger.bundle_report import BundleReport, Finding, Verdict
 from airflow_mlgov.ledger.checkpoint import Checkpoint
 from airflow_mlgov.ledger.keyring import Keyring
@@ -40,8 +41,16 @@ CLOCK_SKEW = timedelta(minutes=5)
 _SALT = re.compile(rf"[0-9a-f]{{{2 * SALT_BYTES}}}")
 
 
+NO_DEMANDS = Demands()
+
+
 def check_bundle(
-    data: bytes, trust: TrustRoot, *, now: datetime, max_age: timedelta | None = None
+    data: bytes,
+    trust: TrustRoot,
+    *,
+    now: datetime,
+    max_age: timedelta | None = None,
+    demands: Demands = NO_DEMANDS,
 ) -> BundleReport:
     """Check everything in a bundle that can be checked, and report all that is wrong.
 
@@ -50,13 +59,14 @@ def check_bundle(
         trust: Which log is meant and whose keys count; never from the bundle.
         now: The present moment, aware UTC.
         max_age: How old the newest entry that the log key signed may be; None for any age.
+        demands: What is wanted of witnesses and time-stamp authorities.
     """
     try:
         bundle = read_bundle(data)
     except LedgerIntegrityError as error:
         return BundleReport((Finding(Verdict.ALTERED, error.problem),))
     check = _Check(bundle, trust)
-    check.run(now, max_age)
+    check.run(now, max_age, demands)
     return BundleReport(tuple(check.findings), tuple(check.checked))
 
 
@@ -81,7 +91,7 @@ class _Check:
         self._claimed = ModelIndex()
         self._opened = self._closed = 0
 
-    def run(self, now: datetime, max_age: timedelta | None) -> None:
+    def run(self, now: datetime, max_age: timedelta | None, demands: Demands) -> None:
         for name in self._lacking:
             self._add(Verdict.INCOMPLETE, f"{name} is in the bundle's list and not in the bundle.")
         checkpoint = self._checkpoint()
@@ -93,6 +103,7 @@ class _Check:
         self._check_counts()
         self._check_documents()
         self._check_waiting()
+        self._check_anchors(checkpoint, demands)
         if max_age is not None:
             self._check_age(now, max_age)
 
@@ -284,6 +295,12 @@ class _Check:
                     f"A {entry.kind} entry of {to_text(entry.at)} was acknowledged, and no signed "
                     f"checkpoint covers it yet ({entry.key}).",
                 )
+
+    def _check_anchors(self, checkpoint: Checkpoint, demands: Demands) -> None:
+        indices = _indices(self._files, "entries/")
+        anchors = AnchorsCheck(self._files, self._keyring, indices, self._add)
+        anchors.run(checkpoint, demands)
+        self.checked += anchors.checked
 
     def _check_age(self, now: datetime, max_age: timedelta) -> None:
         times = [entry.at for entry in self._entries if entry.signed_by is KeyRole.LOG]

@@ -1,4 +1,4 @@
-"""What an auditor runs: ``mlgov-verify.pyz BUNDLE --trust FILE [--max-age 7d]``."""
+"""What an auditor runs: ``mlgov-verify.pyz BUNDLE --trust FILE``."""
 
 from __future__ import annotations
 
@@ -10,13 +10,17 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import NoReturn
 
+from cryptography.x509 import Certificate, load_pem_x509_certificates
+
 from airflow_mlgov.errors import ConfigurationError, LedgerIntegrityError
 from airflow_mlgov.ledger.bundle import MAX_BUNDLE_BYTES
+from airflow_mlgov.ledger.bundle_anchors import Demands
 from airflow_mlgov.ledger.bundle_check import check_bundle
 from airflow_mlgov.ledger.trust import MAX_BYTES, TrustRoot
 
 EXIT_WRONG_USE = 64
 _AGE = re.compile(r"([0-9]{1,6})([dhm])")
+_COUNT = re.compile(r"[0-9]{1,2}")
 _UNITS = {"d": timedelta(days=1), "h": timedelta(hours=1), "m": timedelta(minutes=1)}
 _CODES = (
     "exit codes: 0 fine, 1 altered, 2 incomplete, 3 unknown key, 4 too old, 5 an entry that no "
@@ -30,15 +34,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("bundle", help="the bundle to check")
     parser.add_argument("--trust", required=True, help="trust file, from another place than it")
     parser.add_argument("--max-age", type=_age, help="such as 7d, 12h or 30m (default: any age)")
+    parser.add_argument(
+        "--witnesses",
+        type=_count,
+        default=0,
+        help="so many witnesses in the trust file must have cosigned all entries (default: 0)",
+    )
+    parser.add_argument(
+        "--tsa-certificate",
+        action="append",
+        default=[],
+        help="PEM file of certificates that sign time-stamps; one must have stamped the log",
+    )
     args = parser.parse_args(arguments)
     try:
         data = _read(args.bundle, MAX_BUNDLE_BYTES)
         trust = TrustRoot.parse(_read(args.trust, MAX_BYTES))
+        authorities = tuple(c for name in args.tsa_certificate for c in _certificates(name))
     except ConfigurationError as error:
         parser.error(str(error))
     except LedgerIntegrityError as error:
         parser.error(f"{args.trust} is no trust file: {error}")
-    report = check_bundle(data, trust, now=datetime.now(UTC), max_age=args.max_age)
+    demands = Demands(args.witnesses, authorities)
+    report = check_bundle(data, trust, now=datetime.now(UTC), max_age=args.max_age, demands=demands)
     sys.stdout.write("".join(f"{_printable(line)}\n" for line in report.lines()))
     return int(report.verdict)
 
@@ -57,6 +75,19 @@ def _age(text: str) -> timedelta:
     if match is None:
         raise argparse.ArgumentTypeError(f"{text!r} is not an age such as 7d, 12h or 30m")
     return int(match[1]) * _UNITS[match[2]]
+
+
+def _count(text: str) -> int:
+    if not _COUNT.fullmatch(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 99")
+    return int(text)
+
+
+def _certificates(name: str) -> list[Certificate]:
+    try:
+        return load_pem_x509_certificates(_read(name, MAX_BYTES))
+    except ValueError as error:
+        raise ConfigurationError(f"{name} holds no PEM certificates: {error}.") from error
 
 
 def _read(name: str, limit: int) -> bytes:

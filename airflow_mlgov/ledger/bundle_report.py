@@ -50,8 +50,8 @@ _CANNOT_PROVE = (
     "  that the log shows everybody the same: compare the checkpoint with one kept elsewhere",
     "  that no entry came after the last count named above, or after the checkpoint",
     "  the times of entries, which are their writers' claims; only their order is proven",
-    "  anything against whoever holds the log's key: they can sign another history",
-    "  cosignatures of witnesses, which are kept in the bundle and not looked at here",
+    "  anything against whoever holds the log's key: they can sign another history, but for what a",
+    "  witness or time-stamp named above has seen",
 )
 
 

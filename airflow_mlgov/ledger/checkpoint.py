@@ -145,8 +145,7 @@ def open_checkpoint(note: bytes, keys: Iterable[Vkey], *, origin: str) -> Checkp
         LedgerIntegrityError: Malformed, another origin, or a signature that does not fit.
     """
     text = _text_of(note)
-    body, _, tail = text.rpartition("\n\n")
-    body += "\n"
+    body, tail = _parted(text)
     checkpoint = _body_of(body, text)
     if checkpoint.origin != origin:
         raise LedgerIntegrityError(
@@ -166,6 +165,21 @@ def open_checkpoint(note: bytes, keys: Iterable[Vkey], *, origin: str) -> Checkp
     for key, signature in known:
         check_signature(key.public_key, signature, body.encode("ascii"))
     return checkpoint
+
+
+def body_and_signatures(note: bytes) -> tuple[str, dict[tuple[str, bytes], bytes]]:
+    """Return what the signatures of a note are over, and each by its key's name and hash.
+
+    Raises:
+        LedgerIntegrityError: Not a signed note; a retry does not help.
+    """
+    body, tail = _parted(_text_of(note))
+    return body, _signatures_of(tail)
+
+
+def _parted(text: str) -> tuple[str, str]:
+    body, _, tail = text.rpartition("\n\n")
+    return body + "\n", tail
 
 
 def _text_of(note: bytes) -> str:

@@ -6,13 +6,14 @@ It reaches a verifier by another way than the ledger does; a ledger or bundle ne
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any
 
 from airflow_mlgov.errors import LedgerIntegrityError
 from airflow_mlgov.ledger.checkpoint import Vkey
+from airflow_mlgov.ledger.cosignature import WitnessKey
 from airflow_mlgov.ledger.signatures import keyid
 from airflow_mlgov.records.canonical import canonical_bytes, parse_json
 from airflow_mlgov.records.kinds import KeyRole
@@ -30,17 +31,18 @@ class TrustRoot:
         log_keys: Keys that sign checkpoints and the genesis entry.
         attestor_keys: Keys of the api-server, which knows who is signed in.
         writer_keys: Keys of tasks and the command line.
-        witnesses: Keys of witnesses that cosign checkpoints.
+        witnesses: Keys of witnesses that cosign checkpoints, as they publish them.
     """
 
     origin: str
     log_keys: tuple[Vkey, ...]
     attestor_keys: tuple[Vkey, ...] = ()
     writer_keys: tuple[Vkey, ...] = ()
-    witnesses: tuple[Vkey, ...] = ()
+    witnesses: tuple[WitnessKey, ...] = ()
 
     def __post_init__(self) -> None:
-        every = [*self.log_keys, *self.attestor_keys, *self.writer_keys, *self.witnesses]
+        every: list[Vkey | WitnessKey] = [*self.log_keys, *self.attestor_keys, *self.writer_keys]
+        every += self.witnesses
         if len({key.public_key for key in every}) != len(every):
             raise LedgerIntegrityError(
                 "A key stands twice in the trust file: each key has one role."
@@ -84,6 +86,11 @@ class TrustRoot:
         values: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
         return TrustRoot(**{**values, f"{role.value}_keys": keys})
 
+    def with_witnesses(self, keys: Iterable[WitnessKey]) -> TrustRoot:
+        """Return this trust root with those witnesses added that it does not have yet."""
+        added = tuple(key for key in keys if key not in self.witnesses)
+        return replace(self, witnesses=self.witnesses + added)
+
     def as_bytes(self) -> bytes:
         """Return the file's bytes: indented JSON, version 1 of its format."""
         lists = {name: [str(key) for key in getattr(self, name)] for name in _LISTS}
@@ -113,13 +120,19 @@ class TrustRoot:
             )
         if not isinstance(value["origin"], str):
             raise LedgerIntegrityError("The trust file's origin is not text.")
-        return cls(value["origin"], **{name: _keys_of(name, value[name]) for name in _LISTS})
+        lists = {name: _keys_of(name, value[name], parse) for name, parse in _LISTS.items()}
+        return cls(value["origin"], **lists)
 
 
-_LISTS = ("log_keys", "attestor_keys", "writer_keys", "witnesses")
+_LISTS: Mapping[str, Callable[[str], Any]] = {
+    "log_keys": Vkey.parse,
+    "attestor_keys": Vkey.parse,
+    "writer_keys": Vkey.parse,
+    "witnesses": WitnessKey.parse,
+}
 
 
-def _keys_of(name: str, value: Any) -> tuple[Vkey, ...]:
+def _keys_of(name: str, value: Any, parse: Callable[[str], Any]) -> tuple[Any, ...]:
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
         raise LedgerIntegrityError(f"{name} in the trust file is not a list of keys.")
-    return tuple(Vkey.parse(item) for item in value)
+    return tuple(parse(item) for item in value)

@@ -42,6 +42,7 @@ class Report:
             it remembers none.
         alive_at: When the newest heartbeat, or other entry of the log key, was written; None
             without one.
+        anchors: What was found of each anchor, in words.
         remarks: What a reader should know and what is no fault of the ledger, in sentences.
     """
 
@@ -57,6 +58,7 @@ class Report:
     waiting: int = 0
     remembered: int = 0
     alive_at: datetime | None = None
+    anchors: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
 
     @property
@@ -95,6 +97,7 @@ class Report:
             "earlier_checkpoints": self.earlier,
             "remembered": self.remembered,
             "alive_at": None if self.alive_at is None else to_text(self.alive_at),
+            "anchors": list(self.anchors),
             "remarks": list(self.remarks),
             "problems": list(self.problems),
             "unknown_keys": list(self.unknown_keys),
@@ -125,6 +128,7 @@ class Report:
                 "  newest heartbeat, or other entry of the log key: "
                 f"{self.alive_at:%Y-%m-%d %H:%M:%S} UTC by its clock"
             )
+        lines += (f"  {found}" for found in self.anchors)
         if self.waiting:
             lines.append(f"  {self.waiting} acknowledged entries wait for the next checkpoint")
         return lines
@@ -176,6 +180,7 @@ class _Reading:
         self._origin = trust.origin
         self._disclose = disclose
         self._earlier = earlier
+        self._sizes = frozenset(checkpoint.size for checkpoint in earlier)
         self._extended = 0
         self._roots: dict[int, str] = {0: EMPTY_ROOT.hex()}
         self._peaks: tuple[bytes, ...] = ()
@@ -192,7 +197,7 @@ class _Reading:
         hashed = leaf_hash(leaf)
         self._peaks = append_leaf(self._peaks, self._size, hashed)
         self._size += 1
-        if any(checkpoint.size == self._size for checkpoint in self._earlier):
+        if self._size in self._sizes:
             self._roots[self._size] = self._root()
         kind, model, _ = claims_of(leaf)
         self._models[model].add(index, hashed)

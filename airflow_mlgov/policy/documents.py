@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 INVENTORY_SCHEMA = "inventory-1"
 PACK_SCHEMA = "policy-pack-1"
+ANCHORS_SCHEMA = "anchors-1"
 _ENDINGS = (".yaml", ".yml")
 
 
@@ -67,7 +68,7 @@ class Document:
 
 @cache
 def schema(name: str) -> dict[str, Any]:
-    """Return a schema of this package by name (``inventory-1``, ``policy-pack-1``)."""
+    """Return a schema of this package by name (``inventory-1``, ``policy-pack-1`` ...)."""
     text = (files("airflow_mlgov.policy") / "schemas" / f"{name}.schema.json").read_text("utf-8")
     loaded: dict[str, Any] = json.loads(text)
     return loaded

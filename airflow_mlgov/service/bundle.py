@@ -9,19 +9,29 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
-from airflow_mlgov.errors import ArtefactError, EvidenceError, MlgovError, VersionNotFoundError
+from airflow_mlgov.errors import (
+    ArtefactError,
+    EvidenceError,
+    LedgerIntegrityError,
+    MlgovError,
+    VersionNotFoundError,
+)
 from airflow_mlgov.ledger.bundle import (
     CHECKPOINT_FILE,
     BundleHeader,
+    anchored_file,
     disclosures_file,
     entry_file,
     evidence_file,
     files_due,
     manifest_file,
     proof_file,
+    timestamp_file,
     waiting_file,
     write_bundle,
 )
+from airflow_mlgov.ledger.bundle_anchors import proof_lines
+from airflow_mlgov.ledger.cosignature import joined
 from airflow_mlgov.ledger.merkle import MerkleTree
 from airflow_mlgov.ledger.model_index import ModelCount, ModelIndex
 from airflow_mlgov.ledger.proof import TlogProof
@@ -32,8 +42,8 @@ from airflow_mlgov.records.kinds import KeyRole
 from airflow_mlgov.records.manifest import Manifest
 from airflow_mlgov.service.artefacts import hash_directory
 from airflow_mlgov.service.governance import Governance
-from airflow_mlgov.service.ledger import EntryDraft
-from airflow_mlgov.service.ports import InboxItem, Registry
+from airflow_mlgov.service.ledger import EntryDraft, Ledger
+from airflow_mlgov.service.ports import Anchored, InboxItem, Registry
 
 COUNT_EVERY = timedelta(days=1)
 """A count on record that is older is made anew, so that its time tells how fresh a bundle is."""
@@ -94,7 +104,8 @@ def make_bundle(
     if gov.ledger.is_embedded and not _is_counted(gov, view, model):
         _count(gov, view, model)
         view = gov.ledger.view()
-    files = _entries(view, model)
+    tree = MerkleTree(view.leaf_hashes())
+    files = _entries(view, tree, model) | _anchored(gov.ledger, tree)
     waiting = _waiting(gov.ledger.inbox(), view, model)
     due = files_due(view.select(model=model), asked)
     held = _documents(gov, due) | _manifests(gov, view, model, due, registry)
@@ -153,9 +164,8 @@ def _count(gov: Governance, view: LedgerView, model: str) -> None:
     gov.ledger.seal(gov.ledger.append(draft, role=KeyRole.LOG))
 
 
-def _entries(view: LedgerView, model: str) -> dict[str, bytes]:
+def _entries(view: LedgerView, tree: MerkleTree, model: str) -> dict[str, bytes]:
     note = view.checkpoint.note.encode("utf-8")
-    tree = MerkleTree(view.leaf_hashes())
     files = {CHECKPOINT_FILE: note}
     for index in sorted({0, *view.indices_of(model), *view.rotations()}):
         files[entry_file(index)] = view.leaf(index)
@@ -170,6 +180,35 @@ def _entries(view: LedgerView, model: str) -> dict[str, bytes]:
         }
         if value:
             files[disclosures_file(entry.index)] = canonical_bytes(value)
+    return files
+
+
+def _anchored(ledger: Ledger, tree: MerkleTree) -> dict[str, bytes]:
+    """Return what the anchors gave last, with proofs that the bundle's checkpoint extends it."""
+    by_size: dict[int, list[Anchored]] = {}
+    keyring = ledger.keyring()
+    for row in ledger.anchored():
+        # What a folder was given proves nothing in a bundle; what is newer comes into the next.
+        if row.data and row.size <= tree.size:
+            by_size.setdefault(row.size, []).append(row)
+    files = {}
+    for size, given in by_size.items():
+        note = given[0].note
+        opened = keyring.open(note)
+        is_ours = (opened.size, opened.root_hash) == (size, tree.root(size).hex())
+        if not is_ours or any(row.note != note for row in given):
+            raise LedgerIntegrityError(
+                f"The ledger does not extend the checkpoint over {size} entries that anchor "
+                f"{given[0].anchor} took.",
+                remedy="`airflow mlgov ledger verify` says more.",
+            )
+        files[anchored_file(size, "note")] = note
+        files[anchored_file(size, "proof")] = proof_lines(tree.consistency_proof(size))
+        lines = joined(note, (row.data for row in given if row.kind == "witness"))
+        if lines:
+            files[anchored_file(size, "cosignatures")] = lines
+        stamps = (row.data for row in given if row.kind == "timestamp")
+        files |= {timestamp_file(data): data for data in stamps}
     return files
 
 

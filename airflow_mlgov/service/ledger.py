@@ -34,6 +34,7 @@ from airflow_mlgov.service.drafts import (
 )
 from airflow_mlgov.service.log_root import LogRoot
 from airflow_mlgov.service.ports import (
+    Anchored,
     InboxItem,
     LedgerStore,
     SeenCheckpoints,
@@ -42,7 +43,7 @@ from airflow_mlgov.service.ports import (
     TreeHead,
 )
 from airflow_mlgov.service.remembered import Memory, Recalled
-from airflow_mlgov.service.sequencing import checked_head, integrate
+from airflow_mlgov.service.sequencing import checked_head, integrate, nothing_signed
 
 __all__ = ["EntryDraft", "Ledger", "LedgerView", "Receipt", "SealedEntry", "SealedReceipt"]
 
@@ -218,7 +219,7 @@ class Ledger:
         """
         checkpoint = self._compared(self.trust_root())
         if checkpoint is None:
-            raise _nothing_signed()
+            raise nothing_signed()
         return checkpoint
 
     def view(self) -> LedgerView:
@@ -240,7 +241,7 @@ class Ledger:
         self._root.keyring(len(leaves), leaves=leaves)
         head, checkpoint = self._newest(recalled)
         if checkpoint is None:
-            raise _nothing_signed()
+            raise nothing_signed()
         leaves += self._store.leaves(len(leaves), checkpoint.size)
         view = LedgerView(leaves, checkpoint, trust, self._store.disclosures, earlier=self._viewed)
         self._memory.accept(recalled, checkpoint, head, view.leaves_from)
@@ -250,6 +251,10 @@ class Ledger:
     def inbox(self) -> list[InboxItem]:
         """Return the acknowledged entries that no checkpoint covers yet, oldest first."""
         return self._store.inbox()
+
+    def anchored(self) -> list[Anchored]:
+        """Return what each anchor gave for the newest checkpoint that it took, unverified."""
+        return self._store.anchored(newest=True)
 
     def verify(
         self, trust: TrustRoot | None = None, *, earlier: Sequence[Checkpoint] = ()
@@ -285,9 +290,7 @@ class Ledger:
 
     def _signer(self, role: KeyRole, kind: str) -> Signer:
         if kind not in KINDS:
-            raise LedgerIntegrityError(
-                f"{kind!r} is not a kind of ledger entry that this code knows."
-            )
+            raise LedgerIntegrityError(f"{kind!r} is no kind of ledger entry that this code knows.")
         if role not in KINDS[kind].signers:
             raise LedgerIntegrityError(f"A {role} key may not sign {kind}.")
         if role not in self._signers:
@@ -382,9 +385,3 @@ class Ledger:
 
 class _HeadMovedError(Exception):
     """Another process has brought entries under a checkpoint in the meantime."""
-
-
-def _nothing_signed() -> LedgerUnavailableError:
-    return LedgerUnavailableError(
-        "The ledger has no signed checkpoint yet.", remedy="Check that the sequencer runs."
-    )

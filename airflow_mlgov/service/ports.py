@@ -8,6 +8,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
 
+from airflow_mlgov.ledger.checkpoint import Checkpoint
+from airflow_mlgov.ledger.merkle import MerkleTree
 from airflow_mlgov.records.digest import Digest
 from airflow_mlgov.records.kinds import KeyRole
 from airflow_mlgov.records.manifest import Manifest
@@ -81,6 +83,27 @@ class Sequenced:
     head: TreeHead
 
 
+@dataclass(frozen=True, slots=True)
+class Anchored:
+    """A checkpoint that an anchor took, and what it gave for it.
+
+    Attributes:
+        anchor: Name of the anchor.
+        kind: ``directory``, ``timestamp`` or ``witness``.
+        size: Leaves under the checkpoint.
+        note: The checkpoint's exact bytes, as the log's key signed it.
+        data: A cosignature's note line, or a time-stamp response; empty for a directory.
+        at: When it was taken, by the clock of who asked.
+    """
+
+    anchor: str
+    kind: str
+    size: int
+    note: bytes
+    data: bytes
+    at: datetime
+
+
 class LedgerStore(Protocol):
     """Keeps inbox, leaves, checkpoints and disclosures; every method is one transaction.
 
@@ -134,6 +157,61 @@ class LedgerStore(Protocol):
 
     def waiting(self) -> int:
         """Return how many acknowledged entries are not in the tree yet."""
+        ...
+
+    def keep_anchored(self, anchored: Anchored) -> None:
+        """Keep what an anchor gave; if something of this anchor and size is kept, that stays."""
+        ...
+
+    def anchored(self, *, newest: bool = False) -> list[Anchored]:
+        """Return what anchors gave, by size and name; with `newest` only each anchor's last."""
+        ...
+
+
+class Anchor(Protocol):
+    """A place outside of whoever holds database and log key, which remembers a checkpoint."""
+
+    @property
+    def name(self) -> str:
+        """What the settings call it."""
+        ...
+
+    @property
+    def kind(self) -> str:
+        """``directory``, ``timestamp`` or ``witness``."""
+        ...
+
+    def take(self, checkpoint: Checkpoint, tree: Callable[[], MerkleTree], since: int) -> bytes:
+        """Hand a checkpoint over, and return what the anchor gave for it, checked.
+
+        Args:
+            checkpoint: Its signature was checked.
+            tree: Returns the tree under it, re-hashed; only called if the anchor needs it.
+            since: Size of the newest checkpoint that it took before, as far as is known; else 0.
+
+        Raises:
+            LedgerIntegrityError: It knows a checkpoint of this log that this one does not extend: a
+                retry does not help.
+            AnchorError: It gave something that does not verify, or refuses.
+            AnchorUnavailableError: It cannot be reached; a retry may help.
+        """
+        ...
+
+    def check(self, note: bytes, data: bytes) -> datetime | None:
+        """Check what it gave for a checkpoint; return the time that it vouches for, if any.
+
+        Raises:
+            LedgerIntegrityError: It is not this anchor's, or of something else.
+            AnchorError: What is needed to check it is missing.
+        """
+        ...
+
+    def notes(self, origin: str) -> list[bytes]:
+        """Return the checkpoints of a log that it can show by itself; empty for most kinds.
+
+        Raises:
+            AnchorUnavailableError: It cannot be read; a retry may help.
+        """
         ...
 
 

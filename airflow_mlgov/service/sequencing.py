@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from airflow_mlgov.errors import ConfigurationError, LedgerIntegrityError
+from airflow_mlgov.errors import ConfigurationError, LedgerIntegrityError, LedgerUnavailableError
 from airflow_mlgov.ledger.checkpoint import Checkpoint, Vkey, sign_checkpoint
 from airflow_mlgov.ledger.entry import entry_key
 from airflow_mlgov.ledger.keyring import Keyring
@@ -32,6 +32,13 @@ def checked_head(head: TreeHead, keyring: Keyring) -> Checkpoint:
             "store was altered."
         )
     return checkpoint
+
+
+def nothing_signed() -> LedgerUnavailableError:
+    """Return the error for a ledger without a checkpoint."""
+    return LedgerUnavailableError(
+        "The ledger has no signed checkpoint yet.", remedy="Check that the sequencer runs."
+    )
 
 
 def integrate(

@@ -8,8 +8,9 @@ from typing import Any
 from airflow_mlgov.errors import LedgerIntegrityError
 from airflow_mlgov.ledger.merkle import HASH_BYTES, leaf_hash
 from airflow_mlgov.records.canonical import parse_canonical
+from airflow_mlgov.records.clock import from_text
 from airflow_mlgov.records.people import SALT_BYTES, Disclosure
-from airflow_mlgov.service.ports import TreeHead
+from airflow_mlgov.service.ports import Anchored, TreeHead
 
 
 def checked_leaf(leaf: Any, hashed: Any) -> bytes:
@@ -56,6 +57,26 @@ def checked_head(size: Any, note: Any, peaks: Any) -> TreeHead:
         )
     nodes = tuple(peaks[i : i + HASH_BYTES] for i in range(0, len(peaks), HASH_BYTES))
     return TreeHead(size, nodes, note)
+
+
+def checked_anchored(row: Sequence[Any]) -> Anchored:
+    """Return what a row of `anchored` says: its columns are those of `Anchored`, in that order.
+
+    Raises:
+        LedgerIntegrityError: A value is of another type; a retry does not help.
+    """
+    kinds = (str, str, int, bytes, bytes, str)
+    if not all(isinstance(value, kind) for value, kind in zip(row, kinds, strict=True)):
+        raise _altered_anchored()
+    anchor, kind, size, note, data, at = row
+    try:
+        return Anchored(anchor, kind, size, note, data, from_text(at))
+    except ValueError as error:
+        raise _altered_anchored() from error
+
+
+def _altered_anchored() -> LedgerIntegrityError:
+    return LedgerIntegrityError("What an anchor gave is malformed in the store: it was altered.")
 
 
 def checked_disclosure(salt: Any, value: Any) -> Disclosure:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from airflow_mlgov.wiring.anchors import configured_witnesses, open_anchoring, open_anchors
 from airflow_mlgov.wiring.governance import (
     open_evidence,
     open_governance,
@@ -18,7 +19,10 @@ from airflow_mlgov.wiring.settings import Settings, setting, settings
 
 __all__ = [
     "Settings",
+    "configured_witnesses",
     "key_places",
+    "open_anchoring",
+    "open_anchors",
     "open_evidence",
     "open_governance",
     "open_keys",

@@ -12,7 +12,7 @@ from datetime import datetime
 
 from airflow_mlgov.errors import LedgerIntegrityError
 from airflow_mlgov.records.people import Disclosure
-from airflow_mlgov.service.ports import InboxItem, Sequenced, TreeHead
+from airflow_mlgov.service.ports import Anchored, InboxItem, Sequenced, TreeHead
 
 
 class MemoryLedger:
@@ -25,6 +25,7 @@ class MemoryLedger:
         self._index: dict[str, int] = {}
         self._disclosures: dict[str, dict[str, Disclosure]] = {}
         self._head = TreeHead(0, (), b"")
+        self._anchored: dict[tuple[int, str], Anchored] = {}
 
     def insert(
         self, item: InboxItem, disclosures: Mapping[str, Disclosure], at: datetime
@@ -90,3 +91,13 @@ class MemoryLedger:
     def waiting(self) -> int:
         with self._lock:
             return len(self._inbox)
+
+    def keep_anchored(self, anchored: Anchored) -> None:
+        with self._lock:
+            self._anchored.setdefault((anchored.size, anchored.anchor), anchored)
+
+    def anchored(self, *, newest: bool = False) -> list[Anchored]:
+        with self._lock:
+            every = [self._anchored[key] for key in sorted(self._anchored)]
+        last = {item.anchor: item for item in every}
+        return [item for item in every if not newest or last[item.anchor] is item]

@@ -8,9 +8,9 @@ from importlib.resources import files
 import pytest
 
 from airflow_mlgov.cli.skeleton import _WRITTEN
-from airflow_mlgov.policy.documents import INVENTORY_SCHEMA, PACK_SCHEMA
+from airflow_mlgov.policy.documents import ANCHORS_SCHEMA, INVENTORY_SCHEMA, PACK_SCHEMA
 
-SCHEMAS = (INVENTORY_SCHEMA, PACK_SCHEMA, "gx-suite-1")
+SCHEMAS = (ANCHORS_SCHEMA, INVENTORY_SCHEMA, PACK_SCHEMA, "gx-suite-1")
 
 
 @pytest.mark.parametrize("name", SCHEMAS)

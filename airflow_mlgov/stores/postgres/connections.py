@@ -19,7 +19,7 @@ Connection: TypeAlias = psycopg.Connection[tuple[Any, ...]]
 
 URL_PREFIXES = ("postgresql://", "postgres://")
 SCHEMA = "mlgov"
-REVISION = "v0001"
+REVISION = "v0003"
 """Alembic's name for the tables that this code reads and writes."""
 
 _DURABLE = ("on", "remote_apply")

@@ -20,13 +20,17 @@ from airflow_mlgov.stores.postgres.connections import (
 from airflow_mlgov.stores.postgres.failures import translation
 
 _TIMEOUT_S = 30.0
-_TABLES = ("inbox", "entries", "checkpoints", "disclosures", "sequencing", "schema_version")
+_TABLES = (
+    *("inbox", "entries", "checkpoints", "disclosures", "anchored"),
+    *("sequencing", "schema_version"),
+)
 _WRITES: Mapping[str, tuple[str, ...]] = {"inbox": ("INSERT",), "disclosures": ("INSERT",)}
 _SEQUENCES: Mapping[str, tuple[str, ...]] = {
     "inbox": ("INSERT", "DELETE"),
     "disclosures": ("INSERT",),
     "entries": ("INSERT",),
     "checkpoints": ("INSERT",),
+    "anchored": ("INSERT",),
     "sequencing": ("UPDATE",),
 }
 _AIRFLOWS = """

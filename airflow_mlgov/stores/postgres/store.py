@@ -12,8 +12,9 @@ from airflow_mlgov.ledger.merkle import leaf_hash
 from airflow_mlgov.records.canonical import canonical_bytes
 from airflow_mlgov.records.clock import to_text
 from airflow_mlgov.records.people import Disclosure
-from airflow_mlgov.service.ports import InboxItem, Sequenced, TreeHead
+from airflow_mlgov.service.ports import Anchored, InboxItem, Sequenced, TreeHead
 from airflow_mlgov.service.stored import (
+    checked_anchored,
     checked_disclosure,
     checked_head,
     checked_leaf,
@@ -42,6 +43,18 @@ _SIGN = "INSERT INTO mlgov.checkpoints (size, note, peaks) VALUES (%s, %s, %s)"
 _NEWEST = "SELECT size, note, peaks FROM mlgov.checkpoints ORDER BY size DESC LIMIT 1"
 _LEAVES = """
 SELECT seq, leaf, leaf_hash FROM mlgov.entries WHERE seq >= %s AND seq < %s ORDER BY seq
+"""
+_KEEP_ANCHORED = """
+INSERT INTO mlgov.anchored (anchor, kind, size, note, data, at) VALUES (%s, %s, %s, %s, %s, %s)
+ON CONFLICT (size, anchor) DO NOTHING
+"""
+_ANCHORED = """
+SELECT anchor, kind, size, note, data, at FROM mlgov.anchored ORDER BY size, anchor COLLATE "C"
+"""
+_NEWEST_ANCHORED = """
+SELECT anchor, kind, size, note, data, at FROM mlgov.anchored AS a
+WHERE size = (SELECT max(size) FROM mlgov.anchored WHERE anchor = a.anchor)
+ORDER BY size, anchor COLLATE "C"
 """
 _LEAVES_AT_ONCE = 1_000
 
@@ -165,6 +178,18 @@ class PostgresStore:
         with self._connections.transaction() as connection:
             row = connection.execute("SELECT count(*) FROM mlgov.inbox").fetchone()
         return int(row[0]) if row else 0
+
+    def keep_anchored(self, anchored: Anchored) -> None:
+        """Keep what an anchor gave; if something of this anchor and size is kept, that stays."""
+        row = (anchored.anchor, anchored.kind, anchored.size, anchored.note, anchored.data)
+        with self._connections.transaction() as connection:
+            connection.execute(_KEEP_ANCHORED, (*row, to_text(anchored.at)))
+
+    def anchored(self, *, newest: bool = False) -> list[Anchored]:
+        """Return what anchors gave, by size and name; with `newest` only each anchor's last."""
+        with self._connections.transaction() as connection:
+            rows = connection.execute(_NEWEST_ANCHORED if newest else _ANCHORED).fetchall()
+        return [checked_anchored(row) for row in rows]
 
     def close(self) -> None:
         """Close this thread's connection; the next call opens another."""

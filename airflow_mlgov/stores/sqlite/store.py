@@ -29,8 +29,9 @@ from airflow_mlgov.ledger.merkle import leaf_hash
 from airflow_mlgov.records.canonical import canonical_bytes
 from airflow_mlgov.records.clock import to_text
 from airflow_mlgov.records.people import Disclosure
-from airflow_mlgov.service.ports import InboxItem, Sequenced, TreeHead
+from airflow_mlgov.service.ports import Anchored, InboxItem, Sequenced, TreeHead
 from airflow_mlgov.service.stored import checked_head, checked_leaf, checked_leaves
+from airflow_mlgov.stores.sqlite.anchored import keep_anchored, read_anchored
 from airflow_mlgov.stores.sqlite.disclosures import (
     delete_disclosures,
     empty_log,
@@ -223,6 +224,16 @@ class SqliteStore:
         """Return how many acknowledged entries are not in the tree yet."""
         with self._reading() as connection:
             return int(connection.execute("SELECT count(*) FROM inbox").fetchone()[0])
+
+    def keep_anchored(self, anchored: Anchored) -> None:
+        """Keep what an anchor gave; if something of this anchor and size is kept, that stays."""
+        with self._writing() as connection:
+            keep_anchored(connection, anchored)
+
+    def anchored(self, *, newest: bool = False) -> list[Anchored]:
+        """Return what anchors gave, by size and name; with `newest` only each anchor's last."""
+        with self._reading() as connection:
+            return read_anchored(connection, newest=newest)
 
     def close(self) -> None:
         """Close this thread's connection; the next call opens another."""

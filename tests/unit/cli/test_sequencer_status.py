@@ -81,7 +81,7 @@ def test_metrics_are_prometheus_text() -> None:
 @pytest.fixture
 def address() -> Iterator[tuple[str, int]]:
     progress = Progress(entries=4)
-    with serving(("127.0.0.1", 0), lambda: progress, 0.1) as address:
+    with serving(("127.0.0.1", 0), lambda: progress, 0.1, tuple) as address:
         yield address
 
 
@@ -159,7 +159,7 @@ def test_answers_name_no_software_version(address: tuple[str, int]) -> None:
 def test_a_port_that_is_taken_is_a_clear_error(address: tuple[str, int]) -> None:
     with (
         pytest.raises(ConfigurationError, match=str(address[1])) as caught,
-        serving(address, lambda: GOOD, 0.1),
+        serving(address, lambda: GOOD, 0.1, tuple),
     ):
         pass
     assert "--listen" in caught.value.remedy
@@ -167,7 +167,7 @@ def test_a_port_that_is_taken_is_a_clear_error(address: tuple[str, int]) -> None
 
 def test_who_is_slow_to_ask_does_not_hold_up_the_end() -> None:
     with (
-        serving(("127.0.0.1", 0), lambda: GOOD, 0.1) as address,
+        serving(("127.0.0.1", 0), lambda: GOOD, 0.1, tuple) as address,
         socket.create_connection(address, timeout=10) as idle,
     ):
         idle.sendall(b"GET /hea")

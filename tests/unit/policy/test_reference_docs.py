@@ -77,7 +77,11 @@ def plan_table() -> str:
 
 @pytest.mark.parametrize(
     ("page", "name"),
-    [("inventory-file.md", "inventory-1"), ("policy-pack.md", "policy-pack-1")],
+    [
+        ("inventory-file.md", "inventory-1"),
+        ("policy-pack.md", "policy-pack-1"),
+        ("anchors-file.md", "anchors-1"),
+    ],
 )
 def test_the_page_has_the_table_of_keys(page: str, name: str) -> None:
     assert key_table(name) in (REFERENCE / page).read_text("utf-8")

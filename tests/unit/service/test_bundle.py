@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import hashlib
 import sqlite3
 from datetime import timedelta
 
 import pytest
 
-from airflow_mlgov.errors import RegistryUnavailableError, VersionNotFoundError
+from airflow_mlgov.errors import (
+    LedgerIntegrityError,
+    RegistryUnavailableError,
+    VersionNotFoundError,
+)
 from airflow_mlgov.ledger.bundle import manifest_file, read_bundle
 from airflow_mlgov.ledger.bundle_check import check_bundle
 from airflow_mlgov.ledger.bundle_report import Verdict
+from airflow_mlgov.ledger.checkpoint import Vkey, sign_checkpoint
 from airflow_mlgov.records.digest import Digest
 from airflow_mlgov.records.kinds import KeyRole
 from airflow_mlgov.records.manifest import Manifest
 from airflow_mlgov.service.artefacts import hash_directory
 from airflow_mlgov.service.bundle import COUNT_EVERY, make_bundle
 from airflow_mlgov.service.ledger import EntryDraft, Ledger
+from airflow_mlgov.service.ports import Anchored
 from airflow_mlgov.stores.sqlite import SqliteStore
 
 
@@ -200,3 +207,40 @@ def test_without_the_log_key_the_newest_count_is_taken_and_what_waits_is_told(ca
         Verdict.INCOMPLETE,
         Verdict.NOT_COVERED,
     }
+
+
+def anchored(candidate, note, *, size, data=b"x", kind="timestamp", name="tsa"):
+    row = Anchored(name, kind, size, note, data, candidate.clock.now())
+    candidate.gov.ledger._store.keep_anchored(row)
+
+
+def test_what_anchors_gave_is_put_in_with_a_proof(candidate):
+    make(candidate)
+    checkpoint = candidate.gov.ledger.checkpoint()
+    note, size = checkpoint.note.encode(), checkpoint.size
+    anchored(candidate, note, size=size)
+    anchored(candidate, note, size=size, kind="directory", name="vault", data=b"")
+    candidate.validate_data("sha256:" + "6" * 64)
+    files = read_bundle(make(candidate).data).files
+    named = {name for name in files if name.startswith(("anchored/", "timestamps/"))}
+    assert named == {
+        f"anchored/{size}.note",
+        f"anchored/{size}.proof",
+        f"timestamps/{hashlib.sha256(b'x').hexdigest()}.tsr",
+    }
+    assert files[f"anchored/{size}.note"] == note
+
+
+def test_attack_10_no_bundle_is_made_of_a_ledger_that_contradicts_an_anchor(candidate):
+    checkpoint = candidate.gov.ledger.checkpoint()
+    signer = candidate.gov.ledger._signers[KeyRole.LOG]
+    forged = sign_checkpoint(
+        checkpoint.origin,
+        checkpoint.size,
+        b"\1" * 32,
+        Vkey(checkpoint.origin, signer.public_key),
+        signer.sign,
+    )
+    anchored(candidate, forged, size=checkpoint.size)
+    with pytest.raises(LedgerIntegrityError, match="does not extend the checkpoint"):
+        make(candidate)

@@ -11,6 +11,7 @@ import os
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -18,7 +19,7 @@ import pytest
 from airflow_mlgov.errors import LedgerIntegrityError
 from airflow_mlgov.ledger.merkle import append_leaf, leaf_hash, root_of_peaks
 from airflow_mlgov.records.people import Disclosure
-from airflow_mlgov.service.ports import InboxItem, LedgerStore, Sequenced, TreeHead
+from airflow_mlgov.service.ports import Anchored, InboxItem, LedgerStore, Sequenced, TreeHead
 from airflow_mlgov.stores.postgres import PostgresStore
 from airflow_mlgov.stores.sqlite import SqliteStore
 
@@ -135,6 +136,22 @@ def test_threat_33_what_opens_a_commitment_can_be_erased(new_store: NewStore) ->
     assert new_store().disclosures("a") == {"texts.comment": shown["texts.comment"]}
     assert new_store().disclosures("b") == {}
     assert len(assert_sound(new_store())) == 2
+
+
+def test_what_anchors_gave_is_kept_once(store: LedgerStore, new_store: NewStore) -> None:
+    assert store.anchored() == store.anchored(newest=True) == []
+    first, other, later, longest = (
+        Anchored("b", "witness", 9, b"note 9", b"line 9", NOW),
+        Anchored("a", "directory", 9, b"note 9", b"", NOW),
+        Anchored("b", "witness", 10, b"note 10", b"line 10", NOW),
+        Anchored("B", "timestamp", 2**40, b"note", b"\x00\xff" * 9_000, NOW),
+    )
+    for anchored in (longest, later, first, other):
+        store.keep_anchored(anchored)
+    store.keep_anchored(replace(first, data=b"other", note=b"other"))
+    assert new_store().anchored() == [other, first, later, longest]
+    assert new_store().anchored(newest=True) == [other, later, longest]
+    assert store.head() == TreeHead(0, (), b"")
 
 
 def test_a_round_that_fails_leaves_everything_as_it_was(store: LedgerStore) -> None:

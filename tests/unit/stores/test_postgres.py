@@ -18,7 +18,7 @@ from airflow_mlgov.errors import (
 )
 from airflow_mlgov.ledger.merkle import append_leaf, leaf_hash
 from airflow_mlgov.records.people import Disclosure
-from airflow_mlgov.service.ports import InboxItem, Sequenced, TreeHead
+from airflow_mlgov.service.ports import Anchored, InboxItem, Sequenced, TreeHead
 from airflow_mlgov.stores.postgres import PostgresStore, schema
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
@@ -271,7 +271,7 @@ def test_threat_33_only_the_owner_may_erase(roles, url: str) -> None:
 FORBIDDEN = [
     *(
         f"{action} mlgov.{table}"
-        for table in ("inbox", "entries", "checkpoints", "disclosures", "sequencing")
+        for table in ("inbox", "entries", "checkpoints", "disclosures", "anchored", "sequencing")
         for action in ("DELETE FROM", "TRUNCATE")
     ),
     "UPDATE mlgov.inbox SET leaf = leaf",
@@ -281,6 +281,8 @@ FORBIDDEN = [
     "UPDATE mlgov.schema_version SET version_num = 'x'",
     "INSERT INTO mlgov.entries VALUES (0, 'x', '', '', '')",
     "INSERT INTO mlgov.checkpoints VALUES (0, '', '')",
+    "INSERT INTO mlgov.anchored VALUES ('a', 'witness', 1, '', '', '')",
+    "UPDATE mlgov.anchored SET at = at",
     "INSERT INTO mlgov.schema_version VALUES ('x')",
     "SELECT * FROM mlgov.sequencing FOR UPDATE",  # or a writer could hold up every round
     "BEGIN; LOCK TABLE mlgov.inbox IN ACCESS EXCLUSIVE MODE",
@@ -312,7 +314,15 @@ def test_a_sequencer_can_sequence_and_change_nothing(roles) -> None:
     store = PostgresStore(sequencer)
     put(store, "a")
     assert store.sequence(integrate).size == 1
-    for statement in ("UPDATE mlgov.entries SET seq = seq", "DELETE FROM mlgov.checkpoints"):
+    anchored = Anchored("w", "witness", 1, b"note", b"line", NOW)
+    store.keep_anchored(anchored)
+    assert PostgresStore(roles[0]).anchored() == [anchored]
+    for statement in (
+        "UPDATE mlgov.entries SET seq = seq",
+        "DELETE FROM mlgov.checkpoints",
+        "DELETE FROM mlgov.anchored",
+        "UPDATE mlgov.anchored SET data = data",
+    ):
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             execute(sequencer, statement)
 
@@ -340,17 +350,40 @@ def test_tables_that_are_missing_or_of_another_release(server, database: str) ->
     url = server.url(database)
     with pytest.raises(ConfigurationError, match="db migrate"):
         PostgresStore(url).head()
-    assert ("revision", False, "none; needed: v0001") in schema.findings(url)
-    assert schema.migrate(url) == schema.migrate(url) == "v0001"
+    assert ("revision", False, "none; needed: v0003") in schema.findings(url)
+    assert schema.migrate(url) == schema.migrate(url) == "v0003"
     assert all(fine for _, fine, _ in schema.findings(url))
     execute(url, "UPDATE mlgov.schema_version SET version_num = 'v9'")
     with pytest.raises(ConfigurationError, match="v9"):
         PostgresStore(url).head()
 
 
+def test_tables_of_the_release_before_anchors_get_theirs_and_keep_the_rest(
+    server, database: str
+) -> None:
+    url = server.url(database)
+    schema.migrate(url)
+    put(PostgresStore(url), "a")
+    execute(
+        url, "DROP TABLE mlgov.anchored", "UPDATE mlgov.schema_version SET version_num = 'v0001'"
+    )
+    with pytest.raises(ConfigurationError, match="db migrate"):
+        PostgresStore(url).anchored()
+    assert schema.migrate(url) == "v0003"
+    assert PostgresStore(url).anchored() == []
+    assert PostgresStore(url).waiting() == 1
+
+
+def test_a_malformed_row_of_an_anchor(store: PostgresStore, url: str) -> None:
+    store.keep_anchored(Anchored("w", "witness", 1, b"note", b"line", NOW))
+    execute(url, "UPDATE mlgov.anchored SET at = 'soon'")
+    with pytest.raises(LedgerIntegrityError, match="malformed"):
+        store.anchored()
+
+
 def test_two_owners_who_migrate_at_once(server, database: str) -> None:
     with ThreadPoolExecutor(4) as pool:
-        assert set(pool.map(schema.migrate, [server.url(database)] * 4)) == {"v0001"}
+        assert set(pool.map(schema.migrate, [server.url(database)] * 4)) == {"v0003"}
     assert PostgresStore(server.url(database)).waiting() == 0
 
 

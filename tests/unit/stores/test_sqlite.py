@@ -10,6 +10,7 @@ import stat
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from airflow_mlgov.errors import (
 )
 from airflow_mlgov.ledger.merkle import append_leaf, leaf_hash
 from airflow_mlgov.records.people import Disclosure
-from airflow_mlgov.service.ports import InboxItem, Sequenced, TreeHead
+from airflow_mlgov.service.ports import Anchored, InboxItem, Sequenced, TreeHead
 from airflow_mlgov.stores.sqlite import SqliteStore
 from airflow_mlgov.stores.sqlite.file_lock import file_lock
 
@@ -474,3 +475,21 @@ def test_threads_have_their_own_connections(store: SqliteStore) -> None:
     for thread in threads:
         thread.join(30)
     assert len(list(store.leaves(0, 40))) == 40
+
+
+def test_a_file_from_before_there_were_anchors_gets_their_table_when_one_is_kept(tmp_path) -> None:
+    path = tmp_path / "ledger.db"
+    SqliteStore(path).head()
+    with closing(sqlite3.connect(path)) as connection:
+        assert (
+            connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'anchored'").fetchall()
+            == []
+        )
+    assert SqliteStore(path, read_only=True).anchored() == []
+    row = Anchored("w", "witness", 1, b"note", b"line", NOW)
+    SqliteStore(path).keep_anchored(row)
+    assert SqliteStore(path, read_only=True).anchored() == [row]
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("UPDATE anchored SET at = 7")
+    with pytest.raises(LedgerIntegrityError, match="malformed"):
+        SqliteStore(path).anchored()
