@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
@@ -15,7 +14,7 @@ from airflow_mlgov.errors import (
     UnknownKeyError,
 )
 from airflow_mlgov.ledger.checkpoint import Checkpoint, Vkey
-from airflow_mlgov.ledger.entry import Entry, decode_leaf, encode_leaf, entry_key
+from airflow_mlgov.ledger.entry import Entry, encode_leaf, entry_key
 from airflow_mlgov.ledger.merkle import leaf_hash
 from airflow_mlgov.ledger.trust import TrustRoot
 from airflow_mlgov.ledger.verify import Report, verify_ledger
@@ -34,7 +33,13 @@ from airflow_mlgov.service.drafts import (
 )
 from airflow_mlgov.service.ports import InboxItem, LedgerStore, SeenCheckpoints, Signer, TreeHead
 from airflow_mlgov.service.remembered import Memory, Recalled
-from airflow_mlgov.service.sequencing import GENESIS_KEY, checked_head, integrate
+from airflow_mlgov.service.sequencing import (
+    GENESIS_KEY,
+    checked_head,
+    integrate,
+    new_genesis,
+    origin_in,
+)
 
 __all__ = ["EntryDraft", "Ledger", "LedgerView", "Receipt", "SealedEntry", "SealedReceipt"]
 
@@ -86,18 +91,19 @@ class Ledger:
         Raises:
             LedgerUnavailableError: Nobody who holds the log key has started the ledger; a retry may
                 help.
-            LedgerIntegrityError: The genesis entry was altered.
+            LedgerIntegrityError: The genesis entry was altered, removed or exchanged.
         """
         kept = self._store.get(GENESIS_KEY)
         leaf = self._begin() if kept is None else kept[0]
-        if self._named is not None and self._named[0] == leaf:
-            return self._named[1]
-        entry, _ = decode_leaf(leaf)
-        named = {"origin": entry.origin}
-        if (entry.kind, entry.key, entry.body) != ("genesis", GENESIS_KEY, named):
-            raise LedgerIntegrityError("The ledger's genesis entry is not one: it was altered.")
-        self._named = (leaf, entry.origin)
-        return entry.origin
+        if self._named is None:
+            self._named = (leaf, origin_in(leaf))
+        if self._named[0] != leaf:
+            raise LedgerIntegrityError(
+                f"The ledger that this process knew as {self._named[1]} has another genesis entry "
+                "now: it was altered, or exchanged for another ledger.",
+                remedy="If you exchanged it yourself, restart what has used the former one.",
+            )
+        return self._named[1]
 
     def trust_root(self) -> TrustRoot:
         """Return the log's name and every public key that this process knows of.
@@ -152,7 +158,8 @@ class Ledger:
             LedgerUnavailableError: The store cannot be reached; a retry may help.
         """
         signer = self._signer(role, draft.kind)
-        origin = self.origin
+        # Not read again, which would be a second trip: `seal`, `drain` and `view` read it again.
+        origin = self.origin if self._named is None else self._named[1]
         key = entry_key(origin, draft.kind, *draft.identity)
         disclosures = disclosures_of(draft)
         entry = Entry(
@@ -294,24 +301,20 @@ class Ledger:
 
     def _begin(self) -> bytes:
         # Several processes may do this at once: the first is kept, and everybody takes that one.
-        if not self.is_embedded:
+        if self._named is None and not self.is_embedded:
             raise LedgerUnavailableError(
                 "The ledger has not been started: it has no genesis entry, and this process has "
                 "no log key.",
                 remedy="Start the sequencer, or give this process the log key.",
             )
-        if self._store.head().size:
+        if self._named is not None or self._store.head().size:
             kept = self._store.get(GENESIS_KEY)  # another process may just have begun the ledger
             if kept is None:
                 raise LedgerIntegrityError("The ledger's genesis entry is missing: it was removed.")
             return kept[0]
-        signer = self._signers[KeyRole.LOG]
-        origin = f"airflow-mlgov/{uuid.uuid4()}"
-        entry = Entry(
-            origin, "genesis", GENESIS_KEY, self._clock.now(), "", None, {"origin": origin}
-        )
-        leaf = encode_leaf(entry, signer.public_key, signer.sign)
-        return self._store.insert(InboxItem(GENESIS_KEY, leaf), {}, entry.at) or leaf
+        at = self._clock.now()
+        leaf = new_genesis(self._signers[KeyRole.LOG], at)
+        return self._store.insert(InboxItem(GENESIS_KEY, leaf), {}, at) or leaf
 
     def _signer(self, role: KeyRole, kind: str) -> Signer:
         if kind not in KINDS:
