@@ -36,7 +36,9 @@ shown AS (
         AS d (field, salt, value))
 SELECT FROM put
 """
-_FAIL_IF_IN_TREE = "SELECT 1 / (seq - seq) FROM mlgov.entries WHERE key = %s"  # divides by zero
+_FAIL_IF_IN_BOTH = """
+SELECT 1 / (seq - seq) FROM mlgov.inbox JOIN mlgov.entries USING (key) WHERE key = %s
+"""  # divides by zero
 _ERASE = "DELETE FROM mlgov.disclosures WHERE key = %s AND field = %s"
 _LOCK = "SELECT only_row FROM mlgov.sequencing FOR UPDATE"
 _INBOX = "SELECT n, key, leaf, leaf_hash, received_at FROM mlgov.inbox ORDER BY n"
@@ -85,7 +87,7 @@ class PostgresStore:
                 # Looked for once more: a round may have moved this key out of the inbox after the
                 # first statement had begun, and before our row went in. While ours is there, none
                 # can bring the key into the tree.
-                connection.execute(_FAIL_IF_IN_TREE, (item.key,))
+                connection.execute(_FAIL_IF_IN_BOTH, (item.key,))
             if put.rowcount:
                 return None
         except UNDONE:

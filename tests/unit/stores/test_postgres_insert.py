@@ -133,17 +133,23 @@ def test_nothing_is_acknowledged_that_could_not_be_committed(
     assert store.insert(InboxItem("b", b"leaf b"), {}, NOW) is None
 
 
-def test_an_entry_that_stands_there_costs_no_connection(store: PostgresStore, url: str) -> None:
+def test_an_entry_that_stands_there_is_no_error_to_anybody(
+    server, store: PostgresStore, caplog: pytest.LogCaptureFixture
+) -> None:
     offered = (InboxItem("a", b"one"), SHOWN, NOW)
     assert store.insert(*offered) is None
     with store._connections.transaction() as connection:
         session = connection.info.backend_pid
+    log = server.folder / "server.log"
+    before = log.stat().st_size
     assert store.insert(*offered) == b"one"
     store.sequence(integrate)
     assert store.insert(*offered) == b"one"
+    assert store.waiting() == 0
     with store._connections.transaction() as connection:
         assert connection.info.backend_pid == session
-    assert store.waiting() == 0
+    assert b"ERROR" not in log.read_bytes()[before:]
+    assert not caplog.records
 
 
 def test_a_planted_disclosure_lets_no_entry_in(store: PostgresStore, url: str) -> None:
