@@ -17,6 +17,7 @@ Json: TypeAlias = "dict[str, Json] | list[Json] | str | int | bool | None"
 
 MAX_SAFE_INTEGER = 2**53 - 1
 MAX_DEPTH = 32
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 
 
 def canonical_bytes(value: Any) -> bytes:
@@ -32,10 +33,7 @@ def canonical_bytes(value: Any) -> bytes:
     Source:
         RFC 8785 sections 3.2.2 and 3.2.3 (keys sorted by UTF-16 code units).
     """
-    text = json.dumps(
-        _ordered(value, MAX_DEPTH), ensure_ascii=False, separators=(",", ":"), allow_nan=False
-    )
-    return text.encode("utf-8")
+    return _ENCODER.encode(_ordered(value, MAX_DEPTH)).encode("utf-8")
 
 
 def parse_canonical(data: bytes) -> Any:

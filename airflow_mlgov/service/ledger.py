@@ -138,7 +138,8 @@ class Ledger:
             LedgerUnavailableError: The store cannot be reached; a retry may help.
         """
         signer = self._signer(role, draft.kind)
-        origin = self.origin
+        # Not read again, which would be a second trip: `seal`, `drain` and `view` read it again.
+        origin = self._root.known_origin
         key = entry_key(origin, draft.kind, *draft.identity)
         disclosures = disclosures_of(draft)
         entry = Entry(

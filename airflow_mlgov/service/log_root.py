@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Iterable, Mapping, Sequence
 
 from airflow_mlgov.errors import ConfigurationError, LedgerIntegrityError, LedgerUnavailableError
 from airflow_mlgov.ledger.checkpoint import Vkey
-from airflow_mlgov.ledger.entry import Entry, decode_leaf, encode_leaf
 from airflow_mlgov.ledger.keyring import Keyring
 from airflow_mlgov.ledger.trust import TrustRoot
 from airflow_mlgov.records.clock import Clock
 from airflow_mlgov.records.kinds import KeyRole
 from airflow_mlgov.service.ports import InboxItem, LedgerStore, Signer
-from airflow_mlgov.service.sequencing import GENESIS_KEY, check_in_force
+from airflow_mlgov.service.sequencing import (
+    GENESIS_KEY,
+    check_in_force,
+    new_genesis,
+    origin_in,
+)
 
 
 class LogRoot:
@@ -51,18 +54,24 @@ class LogRoot:
         Raises:
             LedgerUnavailableError: Nobody who holds the log key has started the ledger; a retry may
                 help.
-            LedgerIntegrityError: The genesis entry was altered.
+            LedgerIntegrityError: The genesis entry was altered, removed or exchanged.
         """
         kept = self._store.get(GENESIS_KEY)
         leaf = self._begin() if kept is None else kept[0]
-        if self._named is not None and self._named[0] == leaf:
-            return self._named[1]
-        entry, _ = decode_leaf(leaf)
-        named = {"origin": entry.origin}
-        if (entry.kind, entry.key, entry.body) != ("genesis", GENESIS_KEY, named):
-            raise LedgerIntegrityError("The ledger's genesis entry is not one: it was altered.")
-        self._named = (leaf, entry.origin)
-        return entry.origin
+        if self._named is None:
+            self._named = (leaf, origin_in(leaf))
+        if self._named[0] != leaf:
+            raise LedgerIntegrityError(
+                f"The ledger that this process knew as {self._named[1]} has another genesis entry "
+                "now: it was altered, or exchanged for another ledger.",
+                remedy="If you exchanged it yourself, restart what has used the former one.",
+            )
+        return self._named[1]
+
+    @property
+    def known_origin(self) -> str:
+        """The log's name as this process read it first: no further trip to the store."""
+        return self.origin if self._named is None else self._named[1]
 
     def trust_root(self) -> TrustRoot:
         """Return the log's name and every public key that this process knows of.
@@ -138,24 +147,20 @@ class LogRoot:
 
     def _begin(self) -> bytes:
         # Several processes may do this at once: the first is kept, and everybody takes that one.
-        if KeyRole.LOG not in self._signers:
+        if self._named is None and KeyRole.LOG not in self._signers:
             raise LedgerUnavailableError(
                 "The ledger has not been started: it has no genesis entry, and this process has "
                 "no log key.",
                 remedy="Start the sequencer, or give this process the log key.",
             )
-        if self._store.head().size:
+        if self._named is not None or self._store.head().size:
             kept = self._store.get(GENESIS_KEY)  # another process may just have begun the ledger
             if kept is None:
                 raise LedgerIntegrityError("The ledger's genesis entry is missing: it was removed.")
             return kept[0]
-        signer = self._signers[KeyRole.LOG]
-        origin = f"airflow-mlgov/{uuid.uuid4()}"
-        entry = Entry(
-            origin, "genesis", GENESIS_KEY, self._clock.now(), "", None, {"origin": origin}
-        )
-        leaf = encode_leaf(entry, signer.public_key, signer.sign)
-        return self._store.insert(InboxItem(GENESIS_KEY, leaf), {}, entry.at) or leaf
+        at = self._clock.now()
+        leaf = new_genesis(self._signers[KeyRole.LOG], at)
+        return self._store.insert(InboxItem(GENESIS_KEY, leaf), {}, at) or leaf
 
 
 def vkey_of(signer: Signer, origin: str) -> Vkey:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Sequence
+from datetime import datetime
 
 from airflow_mlgov.errors import ConfigurationError, LedgerIntegrityError, LedgerUnavailableError
 from airflow_mlgov.ledger.checkpoint import Checkpoint, Vkey, sign_checkpoint
-from airflow_mlgov.ledger.entry import entry_key
+from airflow_mlgov.ledger.entry import Entry, decode_leaf, encode_leaf, entry_key
 from airflow_mlgov.ledger.keyring import Keyring
 from airflow_mlgov.ledger.merkle import append_leaf, leaf_hash, root_of_peaks
 from airflow_mlgov.ledger.view import read_entry
@@ -15,6 +17,25 @@ from airflow_mlgov.service.ports import InboxItem, Sequenced, Signer, TreeHead
 
 GENESIS_KEY = entry_key("airflow-mlgov", "genesis")
 """Key of the entry that gives a log its origin; the only key that does not depend on the origin."""
+
+
+def new_genesis(signer: Signer, at: datetime) -> bytes:
+    """Return a genesis leaf that the log key signs, with a name that no other log has."""
+    origin = f"airflow-mlgov/{uuid.uuid4()}"
+    entry = Entry(origin, "genesis", GENESIS_KEY, at, "", None, {"origin": origin})
+    return encode_leaf(entry, signer.public_key, signer.sign)
+
+
+def origin_in(genesis: bytes) -> str:
+    """Return the name that the leaf of a genesis entry gives its log; no signature is checked.
+
+    Raises:
+        LedgerIntegrityError: It is no such leaf; a retry does not help.
+    """
+    entry, _ = decode_leaf(genesis)
+    if (entry.kind, entry.key, entry.body) != ("genesis", GENESIS_KEY, {"origin": entry.origin}):
+        raise LedgerIntegrityError("The ledger's genesis entry is not one: it was altered.")
+    return entry.origin
 
 
 def checked_head(head: TreeHead, keyring: Keyring) -> Checkpoint:

@@ -25,10 +25,15 @@ def _binaries() -> Path:
 
 
 class PostgresServer:
-    """A server that listens on this machine only, with data in a temporary folder."""
+    """A server that listens on this machine only, with data in a temporary folder.
 
-    def __init__(self) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="mlgov-pg-"))
+    Args:
+        parent: Where that folder is made; by default where the system keeps temporary files, which
+            may be memory.
+    """
+
+    def __init__(self, parent: Path | None = None) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="mlgov-pg-", dir=parent))
         self._as: dict[str, int] = {}
         package = _binaries()
         if os.geteuid() == 0:

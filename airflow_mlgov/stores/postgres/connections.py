@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from typing import Any, LiteralString, TypeAlias
 
 import psycopg
-from psycopg import IsolationLevel
+from psycopg import errors
 from psycopg.conninfo import conninfo_to_dict
 
 from airflow_mlgov.errors import ConfigurationError
@@ -22,7 +22,16 @@ SCHEMA = "mlgov"
 REVISION = "v0003"
 """Alembic's name for the tables that this code reads and writes."""
 
+UNDONE = (errors.UniqueViolation, errors.DivisionByZero)
+"""How a statement in `Connections.one_trip` refuses to be committed."""
+
 _DURABLE = ("on", "remote_apply")
+_SETTINGS = """
+SELECT set_config('lock_timeout', %s, false),
+    set_config('default_transaction_isolation', 'read committed', false),
+    CASE WHEN NOT current_setting('synchronous_commit') = ANY(%s)
+        THEN set_config('synchronous_commit', 'on', false) END
+"""
 _INHERITED: list[Connection] = []
 """Connections of a parent process; closing one here would end the parent's session."""
 
@@ -48,7 +57,7 @@ class Connections:
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
-        """Yield a session in a transaction that is READ COMMITTED whatever the server's default.
+        """Yield a session in a transaction, READ COMMITTED whatever the server's default is.
 
         Each statement sees what was committed before it began: taking the lock and checking for a
         key both rest on that.
@@ -62,6 +71,29 @@ class Connections:
         try:
             with connection.transaction():
                 yield connection
+        except psycopg.Error as error:
+            self.close()
+            raise translation(error) from error
+
+    @contextmanager
+    def one_trip(self) -> Iterator[Connection]:
+        """Yield a session that sends all statements at once, as one READ COMMITTED transaction.
+
+        Each statement sees what was committed before it began. The block's end waits for the commit
+        and for what the cursors then hold; the first statement that fails undoes them all.
+
+        Raises:
+            UNDONE: A statement refused; the session can be used on.
+            LedgerUnavailableError: The server cannot be reached or stopped; a retry may help.
+            LedgerIntegrityError: A constraint does not hold; a retry does not help.
+            ConfigurationError: The role lacks a right, or there are no tables.
+        """
+        connection = self._connection()
+        try:
+            with connection.pipeline():  # up to its end, one implicit transaction
+                yield connection
+        except UNDONE:
+            raise
         except psycopg.Error as error:
             self.close()
             raise translation(error) from error
@@ -133,6 +165,7 @@ def connect(parameters: dict[str, Any], timeout_s: float) -> Connection:
     """Open a session; whoever calls closes it.
 
     Raises:
+        ConfigurationError: The password is wrong or missing; a retry does not help.
         LedgerUnavailableError: The server cannot be reached; a retry may help.
     """
     given = {"connect_timeout": max(1, int(timeout_s)), "application_name": "airflow-mlgov"}
@@ -141,16 +174,7 @@ def connect(parameters: dict[str, Any], timeout_s: float) -> Connection:
     except psycopg.Error as error:
         raise unreached(error) from None
     try:
-        connection.isolation_level = IsolationLevel.READ_COMMITTED
-        connection.execute(
-            "SELECT set_config('lock_timeout', %s, false)", (str(int(timeout_s * 1000)),)
-        )
-        # Stronger than `on` is left as the server has it.
-        connection.execute(
-            "SELECT set_config('synchronous_commit', 'on', false) "
-            "WHERE NOT current_setting('synchronous_commit') = ANY(%s)",
-            (list(_DURABLE),),
-        )
+        connection.execute(_SETTINGS, (str(int(timeout_s * 1000)), list(_DURABLE)))
     except psycopg.Error as error:
         connection.close()
         raise translation(error) from error

@@ -24,7 +24,6 @@ _UNREACHED = {
     "Connection refused": "nothing listens at its address",
     "timeout expired": "it did not answer in time",
     "authentication failed": "it refused the login",
-    "no password supplied": "it wants a password",
     "does not exist": "there is no such database or role",
     "translate host name": "its host name is not known",
     "No such file or directory": "nothing listens at its socket",
@@ -34,10 +33,28 @@ _UNREACHED = {
     "no pg_hba.conf entry": "it refuses logins from here",
 }
 
+# Of a password only: what LDAP, RADIUS or PAM answer may pass.
+_REFUSED = "password authentication failed"
 
-def unreached(error: psycopg.Error) -> LedgerUnavailableError:
-    """Return our error for a connection that could not be made."""
+
+def unreached(error: psycopg.Error) -> ConfigurationError | LedgerUnavailableError:
+    """Return our error for a connection that could not be made.
+
+    libpq passes on no SQLSTATE of a login, only a text: of a server that speaks another language
+    than English, a wrong password is taken for something that may pass.
+    """
     text = str(error)
+    session = error.pgconn
+    if session is not None and session.needs_password:
+        return ConfigurationError(
+            "The ledger's database wants a password, and none was given.",
+            remedy="Put it into [mlgov] ledger_url.",
+        )
+    if session is not None and session.used_password and _REFUSED in text:
+        return ConfigurationError(
+            "The ledger's database refused the password.",
+            remedy="Correct the role or the password in [mlgov] ledger_url.",
+        )
     reason = next((ours for theirs, ours in _UNREACHED.items() if theirs in text), "no connection")
     return LedgerUnavailableError(
         f"The ledger's database cannot be reached: {reason}.",

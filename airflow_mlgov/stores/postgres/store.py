@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 
-from psycopg import Rollback
-
 from airflow_mlgov.errors import LedgerIntegrityError
 from airflow_mlgov.ledger.merkle import leaf_hash
 from airflow_mlgov.records.canonical import canonical_bytes
@@ -20,18 +18,28 @@ from airflow_mlgov.service.stored import (
     checked_leaf,
     checked_leaves,
 )
-from airflow_mlgov.stores.postgres.connections import Connection, Connections
+from airflow_mlgov.stores.postgres.connections import UNDONE, Connection, Connections
 
 _KEPT = """
 SELECT leaf, leaf_hash, NULL::bigint AS seq FROM mlgov.inbox WHERE key = %(key)s
 UNION ALL SELECT leaf, leaf_hash, seq FROM mlgov.entries WHERE key = %(key)s
 """
-_IN_TREE = "SELECT leaf, leaf_hash FROM mlgov.entries WHERE key = %s"
 _ACKNOWLEDGE = """
-INSERT INTO mlgov.inbox (key, leaf, leaf_hash, received_at) VALUES (%s, %s, %s, %s)
-ON CONFLICT (key) DO NOTHING
+WITH put AS (
+    INSERT INTO mlgov.inbox (key, leaf, leaf_hash, received_at)
+    SELECT %(key)s, %(leaf)s, %(hash)s, %(at)s
+    WHERE NOT EXISTS (SELECT FROM mlgov.entries WHERE key = %(key)s)
+    ON CONFLICT (key) DO NOTHING RETURNING key),
+shown AS (
+    INSERT INTO mlgov.disclosures (key, field, salt, value)
+    SELECT put.key, d.field, d.salt, d.value
+    FROM put, unnest(%(fields)s::text[], %(salts)s::bytea[], %(values)s::bytea[])
+        AS d (field, salt, value))
+SELECT FROM put
 """
-_DISCLOSE = "INSERT INTO mlgov.disclosures (key, field, salt, value) VALUES (%s, %s, %s, %s)"
+_FAIL_IF_IN_BOTH = """
+SELECT 1 / (seq - seq) FROM mlgov.inbox JOIN mlgov.entries USING (key) WHERE key = %s
+"""  # divides by zero
 _ERASE = "DELETE FROM mlgov.disclosures WHERE key = %s AND field = %s"
 _LOCK = "SELECT only_row FROM mlgov.sequencing FOR UPDATE"
 _INBOX = "SELECT n, key, leaf, leaf_hash, received_at FROM mlgov.inbox ORDER BY n"
@@ -77,26 +85,33 @@ class PostgresStore:
         self, item: InboxItem, disclosures: Mapping[str, Disclosure], at: datetime
     ) -> bytes | None:
         """Acknowledge an entry durably; return None, or the leaf that stands there already."""
-        row = (item.key, item.leaf, leaf_hash(item.leaf), to_text(at))
-        kept: bytes | None = None
-        with self._connections.transaction() as connection:
-            if connection.execute(_ACKNOWLEDGE, row).rowcount == 0:
-                return _kept_leaf(connection, item.key)
-            # Only now: a round may have moved this key out of the inbox before our row went in.
-            # While ours is there, none can bring the key into the tree.
-            moved = connection.execute(_IN_TREE, (item.key,)).fetchone()
-            if moved is not None:
-                kept = checked_leaf(*moved)
-                raise Rollback
-            if disclosures:
-                connection.cursor().executemany(
-                    _DISCLOSE,
-                    [
-                        (item.key, name, d.salt, canonical_bytes(d.value))
-                        for name, d in disclosures.items()
-                    ],
-                )
-        return kept
+        row = {
+            "key": item.key,
+            "leaf": item.leaf,
+            "hash": leaf_hash(item.leaf),
+            "at": to_text(at),
+            "fields": list(disclosures),
+            "salts": [disclosure.salt for disclosure in disclosures.values()],
+            "values": [canonical_bytes(disclosure.value) for disclosure in disclosures.values()],
+        }
+        try:
+            with self._connections.one_trip() as connection:
+                put = connection.execute(_ACKNOWLEDGE, row)
+                # Looked for once more: a round may have moved this key out of the inbox after the
+                # first statement had begun, and before our row went in. While ours is there, none
+                # can bring the key into the tree.
+                connection.execute(_FAIL_IF_IN_BOTH, (item.key,))
+            if put.rowcount:
+                return None
+        except UNDONE:
+            pass
+        # One statement over both tables sees the key in one of them, whatever moves meanwhile.
+        kept = self.get(item.key)
+        if kept is None:
+            raise LedgerIntegrityError(
+                "The store refuses an entry and keeps none under its key: it was altered."
+            )
+        return kept[0]
 
     def get(self, key: str) -> tuple[bytes, int | None] | None:
         """Return the leaf kept under a key and its index (None while it waits), or None."""
@@ -194,14 +209,6 @@ class PostgresStore:
     def close(self) -> None:
         """Close this thread's connection; the next call opens another."""
         self._connections.close()
-
-
-def _kept_leaf(connection: Connection, key: str) -> bytes:
-    # One statement over both tables sees the key in one of them, whatever moves meanwhile.
-    kept = connection.execute(_KEPT, {"key": key}).fetchone()
-    if kept is None:
-        raise LedgerIntegrityError("An acknowledged entry was removed from the store just now.")
-    return checked_leaf(kept[0], kept[1])
 
 
 def _head_of(connection: Connection) -> TreeHead:

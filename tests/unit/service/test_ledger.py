@@ -368,7 +368,7 @@ def test_what_is_known_of_a_ledger_is_not_worked_out_again(
         read.append(leaf)
         return decode_leaf(leaf)
 
-    for module in ("service.log_root", "ledger.view"):
+    for module in ("service.sequencing", "ledger.view"):
         monkeypatch.setattr(f"airflow_mlgov.{module}.decode_leaf", counted)
     ledger = home.ledger()
     for number in (1, 2):
@@ -394,9 +394,39 @@ def test_threat_2_another_genesis_entry_is_seen_by_who_knew_the_first(home: Home
     ledger.seal(ledger.append(DRAFT))
     assert ledger.trust_root().origin == ledger.origin != origin
     _put_in_place(home, 0, next(other.store().leaves(0, 1)))
-    assert ledger.trust_root().origin == ledger.origin == origin
+    receipt = ledger.append(replace(DRAFT, identity=("later",)))  # does not look again
+    for call in (ledger.trust_root, ledger.drain, lambda: ledger.seal(receipt), ledger.view):
+        with pytest.raises(LedgerIntegrityError, match="another genesis entry"):
+            call()
+    assert home.store().waiting() == 1
     with pytest.raises(LedgerIntegrityError, match="checkpoint is of log"):
-        ledger.view()
+        home.ledger().checkpoint()
+
+
+def test_a_ledger_that_was_emptied_is_not_begun_anew_by_who_knew_it(home: Home) -> None:
+    ledger = home.ledger()
+    ledger.seal(ledger.append(DRAFT))
+    home.sql("DELETE FROM entries", "DELETE FROM checkpoints")
+    for call in (ledger.trust_root, ledger.view):
+        with pytest.raises(LedgerIntegrityError, match="genesis entry is missing"):
+            call()
+    assert home.store().waiting() == 0
+
+
+def test_an_append_asks_the_store_once(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    ledger = home.ledger()
+    ledger.append(DRAFT)
+    calls: list[str] = []
+    for name in ("get", "head", "waiting", "insert"):
+        kept = getattr(ledger._store, name)
+
+        def counted(*args: Any, name: str = name, kept: Any = kept) -> Any:
+            calls.append(name)
+            return kept(*args)
+
+        monkeypatch.setattr(ledger._store, name, counted)
+    ledger.append(replace(DRAFT, identity=("another",)))
+    assert calls == ["insert"]
 
 
 def test_threat_2_a_second_view_finds_what_was_altered_after_the_first(home: Home) -> None:

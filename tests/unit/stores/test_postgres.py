@@ -76,39 +76,6 @@ def test_threat_16_a_writer_that_commits_after_a_higher_number_is_not_skipped(
     assert list(store.leaves(0, 2)) == [b"leaf early", b"leaf late"]
 
 
-def test_threat_16_a_key_is_not_taken_twice_when_a_round_moves_it_meanwhile(
-    store: PostgresStore, url: str
-) -> None:
-    put(store, "a")
-    with ThreadPoolExecutor(1) as pool, psycopg.connect(url) as other:
-        # Somebody else's round has the row deleted but is not over: the insert has to wait for it.
-        other.execute("DELETE FROM mlgov.inbox")
-        other.execute(
-            "INSERT INTO mlgov.entries VALUES (0, 'a', %s, %s, '')",
-            (b"leaf a", leaf_hash(b"leaf a")),
-        )
-        again = pool.submit(store.insert, InboxItem("a", b"other"), {}, NOW)
-        time.sleep(0.3)
-        assert not again.done()
-        other.commit()
-        assert again.result(10) == b"leaf a"
-    assert store.waiting() == 0
-
-
-@pytest.mark.parametrize("level", ["repeatable read", "serializable"])
-def test_the_server_s_default_isolation_does_not_matter(
-    server, database: str, url: str, level: str
-) -> None:
-    execute(url, f"ALTER DATABASE {database} SET default_transaction_isolation = '{level}'")
-    seen = []
-    store = PostgresStore(url)
-    with store._connections.transaction() as connection:
-        row = connection.execute("SHOW transaction_isolation").fetchone()
-        seen.append(row[0])
-    assert seen == ["read committed"]
-    test_threat_16_a_key_is_not_taken_twice_when_a_round_moves_it_meanwhile(store, url)
-
-
 @pytest.mark.parametrize(
     ("given", "used"),
     [("off", "on"), ("local", "on"), ("remote_write", "on"), ("remote_apply", "remote_apply")],
