@@ -86,7 +86,7 @@ POLICY = """\
 version: 1
 id: e2e
 title: End-to-end tests
-least_assurance: L0
+least_assurance: L1
 seats:
   - {role: model_owner, count: 1, users: [olivia]}
   - {role: independent_validator, count: 1, users: [victor, erin]}
