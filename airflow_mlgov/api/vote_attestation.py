@@ -41,6 +41,7 @@ _ANSWER = re.compile(
     r"/api/v2/dags/(?P<dag>[^/]+)/dagRuns/(?P<run>[^/]+)/taskInstances/(?P<task>[^/]+)"
     r"/(?P<index>-?[0-9]{1,9})/hitlDetails/?$"
 )
+_ENDED = frozenset({"success", "failed", "skipped", "upstream_failed", "removed"})
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 log = logging.getLogger(__name__)
 
@@ -54,12 +55,14 @@ class AskedForm:
         shown: Digest of the request that it shows.
         counted: Ledger entries that the gate had read when it opened it.
         assigned: User ids whose answers Airflow takes; empty for everybody's.
+        has_ended: Whether the task has ended.
     """
 
     gate: Source
     shown: Digest
     counted: int
     assigned: frozenset[str]
+    has_ended: bool
 
 
 class VoteAttestationMiddleware:
@@ -153,7 +156,7 @@ def find_form(gate: Source) -> AskedForm | None:
     from sqlalchemy import select
 
     query = (
-        select(HITLDetail.params, HITLDetail.assignees)
+        select(HITLDetail.params, HITLDetail.assignees, TaskInstance.state)
         .join(TaskInstance, TaskInstance.id == HITLDetail.ti_id)
         .where(
             TaskInstance.dag_id == gate.dag_id,
@@ -166,15 +169,16 @@ def find_form(gate: Source) -> AskedForm | None:
         row = session.execute(query).one_or_none()
     if row is None:
         return None
-    params, assignees = row
+    params, assignees, state = row
     try:
         field = params["request"]
         is_gate = ANSWER_READ in field["schema"] and _DIGEST.fullmatch(field["value"])
         counted = int(field["schema"].get(COUNTED, 0))
         assigned = frozenset(str(user["id"]) for user in assignees or ())
-        return AskedForm(gate, Digest.parse(field["value"]), counted, assigned) if is_gate else None
+        shown = Digest.parse(field["value"]) if is_gate else None
     except (KeyError, TypeError, ValueError):
         return None
+    return AskedForm(gate, shown, counted, assigned, state in _ENDED) if shown else None
 
 
 def _answer_in(body: bytes) -> dict[str, Any] | None:
@@ -240,6 +244,7 @@ def _ballot(form: AskedForm, answer: dict[str, Any], user: BaseUser) -> Ballot:
         comment=comment if isinstance(comment, str) else "",
         person=Person(str(user.get_id()), str(user.get_name())),
         counted=form.counted,
+        has_ended=form.has_ended,
     )
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from airflow_mlgov.errors import LedgerUnavailableError, VoteRefusedError
-from airflow_mlgov.policy.tally import VOTED_BEFORE, Tally, tally
+from airflow_mlgov.policy.tally import VOTED_BEFORE, Decision, Tally, tally
 from airflow_mlgov.records.canonical import signable_text
 from airflow_mlgov.records.clock import to_text
 from airflow_mlgov.records.digest import Digest
@@ -36,6 +36,7 @@ class Ballot:
         comment: What the person wrote.
         person: Who is signed in.
         counted: Ledger entries that the gate had read when it opened the form.
+        has_ended: Whether the gate's task has ended, so that nothing waits for the answer.
     """
 
     shown: Digest
@@ -45,6 +46,7 @@ class Ballot:
     comment: str
     person: Person
     counted: int = 0
+    has_ended: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +156,8 @@ def _objections(standing: Standing, ballot: Ballot, vote: Vote, count: Tally) ->
         return ["it is no answer that the form offers"]
     if ballot.named.strip() != str(standing.request.digest):
         return ["the form was of another request: it was old; open it again"]
+    if ballot.has_ended and standing.decision is Decision.OPEN:
+        return ["the gate has ended, so nothing waits for an answer"]
     refused = [refused.reasons for refused in count.refused if refused.vote is vote]
     return list(refused[0]) if refused else []
 

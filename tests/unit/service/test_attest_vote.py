@@ -64,6 +64,7 @@ def test_a_vote_is_under_a_checkpoint_before_it_is_handed_on(candidate, request_
         (OLIVIA, {"named": "sha256:" + "0" * 64}, "it was old"),
         (OLIVIA, {"named": ""}, "it was old"),
         (OLIVIA, {"choice": None}, "no answer that the form offers"),
+        (OLIVIA, {"has_ended": True}, "the gate has ended"),
     ],
 )
 def test_what_does_not_count_is_refused_at_once_and_on_record(
