@@ -123,7 +123,7 @@ def test_a_cleared_gate_keeps_its_request_and_its_votes(run):
     run.live.client("rita").clear(run.dag, run.id, "gate")
     after = run.wait_gate()
 
-    assert after["params"]["request"] == before["params"]["request"]
+    assert after["params"]["request"]["value"] == before["params"]["request"]["value"]
     assert len(run.entries("approval.requested")) == 1
     assert run.voters() == [OWNER]
 
