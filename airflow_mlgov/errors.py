@@ -22,6 +22,7 @@ MlgovError                      code, retryable, diagnostics()
 │  └─ VersionNotFoundError      no such model, version or alias
 ├─ RequestRefusedError          an approval may not be asked for yet
 ├─ ApprovalDeniedError          people said no; asking again needs a new version
+├─ VoteRefusedError             an answer to a gate is no vote, or is one that does not count
 └─ GuardRefusedError            a model version may not be used now (check, reason, remedy)
 ```
 
@@ -31,6 +32,7 @@ Airflow translates them once (`airflow_mlgov.operators.run`): not retryable beco
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 
@@ -205,6 +207,20 @@ class ApprovalDeniedError(MlgovError):
     """People rejected this request; asking again needs another version or another run."""
 
     code = "approval.denied"
+
+
+class VoteRefusedError(MlgovError):
+    """An answer to a gate is no vote, or is one that does not count; the same one never will.
+
+    Args:
+        reasons: Each rule that it broke, in words that name nobody.
+    """
+
+    code = "approval.vote_refused"
+
+    def __init__(self, reasons: Sequence[str]) -> None:
+        super().__init__(f"Your answer was not counted: {'; '.join(reasons)}.")
+        self.reasons = tuple(reasons)
 
 
 class GuardRefusedError(MlgovError):

@@ -15,13 +15,13 @@ and opening a form need the same right. Everything else goes to Airflow unchange
 from __future__ import annotations
 
 import asyncio
-import json
 import re
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, cast
 from uuid import UUID
 
+from airflow_mlgov.api.messages import read_body, send_json
 from airflow_mlgov.dossiers.approval_form import ANSWER_READ, UNREAD_ANSWER
 
 if TYPE_CHECKING:
@@ -37,7 +37,6 @@ _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _BODY_HEADERS = {b"content-length", b"content-type", b"transfer-encoding"}
 _NEW_TOKEN = b"refreshed-api-token"
 _SAME_MOMENT = timedelta(milliseconds=1)
-MAX_BODY_BYTES = 1 << 20
 _LOOKS = 3
 
 
@@ -79,7 +78,7 @@ class FormRefreshMiddleware:
         if match is None or scope["method"] != "POST":
             await self.app(scope, receive, send)
             return
-        body, receive_again = await _read(receive)
+        body, receive_again = await read_body(receive)
         form = gate_form(body)
         if form is not None:
             status, headers = await self._ask_for_form(scope)
@@ -87,7 +86,7 @@ class FormRefreshMiddleware:
             if status == 200:
                 reply = await asyncio.to_thread(reopen_form, task_instance_id, form)
                 if reply is not None:
-                    await _send_created(send, json.dumps(reply).encode(), headers)
+                    await send_json(send, 201, reply, headers)
                     return
         await self.app(scope, receive_again, send)
 
@@ -210,31 +209,3 @@ def _rewrite(
         .execution_options(synchronize_session=False)
     )
     return bool(cast("CursorResult[Any]", written).rowcount)
-
-
-async def _read(receive: Receive) -> tuple[bytes, Receive]:
-    """Return a request's body, and a channel from which it can be read once more.
-
-    A body of more than `MAX_BODY_BYTES` is no form of ours: its rest stays where it is.
-    """
-    messages: list[Message] = []
-    body = bytearray()
-    while len(body) <= MAX_BODY_BYTES:
-        message = await receive()
-        messages.append(message)
-        body.extend(message.get("body", b""))
-        if message["type"] != "http.request" or not message.get("more_body", False):
-            break
-    unread = iter(messages)
-
-    async def receive_again() -> Message:
-        return next(unread, None) or await receive()
-
-    return (bytes(body) if len(body) <= MAX_BODY_BYTES else b""), receive_again
-
-
-async def _send_created(send: Send, body: bytes, headers: list[tuple[bytes, bytes]]) -> None:
-    length = str(len(body)).encode()
-    said = [(b"content-type", b"application/json"), (b"content-length", length), *headers]
-    await send({"type": "http.response.start", "status": 201, "headers": said})
-    await send({"type": "http.response.body", "body": body})

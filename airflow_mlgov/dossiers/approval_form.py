@@ -11,7 +11,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from airflow_mlgov.records.governance import ApprovalRequest, Finding, Outcome, TestResult
+from airflow_mlgov.records.governance import (
+    ApprovalRequest,
+    Assurance,
+    Choice,
+    Finding,
+    Outcome,
+    TestResult,
+)
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]()#+\-.!|<>~^&@:/=$])")
 _SIGNS = {Outcome.PASS: "pass", Outcome.WARN: "**warn**", Outcome.FAIL: "**FAIL**"}
@@ -20,6 +27,14 @@ _DIGEST_LENGTH = 71
 _SHORT_DIGEST = 19
 MAX_TEXT = 300
 MAX_SUBJECT_PART = 80
+
+APPROVE, REJECT = "Approve", "Reject"
+CHOICES = {APPROVE: Choice.APPROVE, REJECT: Choice.REJECT}
+"""The form's buttons, and what each means."""
+
+COUNTED = "x-counted"
+"""Key in the schema of the form's ``request`` field: how many ledger entries the gate had read when
+it opened the form. A vote at or after that index may not have been counted yet."""
 
 ANSWER_READ = "x-answer-read"
 """Key in the schema of the form's ``request`` field: when the last answer was given that the gate
@@ -95,6 +110,7 @@ class ApprovalForm:
         policy_id: Id of the pack.
         valid_days: How long the approval would last.
         comment_min_length: Characters that a comment must have.
+        least_assurance: Votes that are vouched for less are not counted.
         seats: Who sits, who is missing.
         results: Test results of the version.
         findings: Open findings of the version.
@@ -111,6 +127,7 @@ class ApprovalForm:
     policy_id: str
     valid_days: int
     comment_min_length: int
+    least_assurance: Assurance
     seats: Sequence[SeatLine]
     results: Sequence[TestResult]
     findings: Sequence[Finding]
@@ -231,11 +248,18 @@ def _basis(form: ApprovalForm) -> str:
     return "\n".join(lines)
 
 
+_VOUCHED = {
+    Assurance.L0: "Answers that a task reports from Airflow's records are counted too: assurance "
+    "L0.",
+    Assurance.L1: "Only answers that this api-server signs for are counted: assurance L1.",
+    Assurance.L2: "Only answers signed with your own key are counted: assurance L2.",
+}
+
+
 def _meaning(form: ApprovalForm) -> str:
     return (
         f"### What an approval does\n\nIt lets exactly this version be promoted once to "
         f"{escape(form.request.target)} and used there for {form.valid_days} days. A comment of "
         f"at least {form.comment_min_length} characters is required. One rejection ends the "
-        "request. Answers are taken from what Airflow records about its signed-in users and "
-        "reported by a task: assurance L0."
+        f"request. {_VOUCHED[form.least_assurance]}"
     )

@@ -13,11 +13,17 @@ from airflow.sdk.exceptions import AirflowException, TaskAwaitingInput
 from airflow.sdk.execution_time.comms import CreateHITLDetailPayload, HITLDetailRequestResult
 from airflow.sdk.execution_time.hitl import HITLUser
 
-from airflow_mlgov.dossiers.approval_form import ANSWER_READ, UNREAD_ANSWER
+from airflow_mlgov.dossiers.approval_form import (
+    ANSWER_READ,
+    APPROVE,
+    CHOICES,
+    COUNTED,
+    REJECT,
+    UNREAD_ANSWER,
+)
 from airflow_mlgov.errors import ConfigurationError
 from airflow_mlgov.operators.approval_runs import ApprovalRuns
 from airflow_mlgov.operators.run import governed_run, source_of, trigger_user
-from airflow_mlgov.records.governance import Choice
 from airflow_mlgov.records.people import Person
 
 if TYPE_CHECKING:
@@ -29,9 +35,6 @@ if TYPE_CHECKING:
     from airflow_mlgov.service.governance import Governance
     from airflow_mlgov.service.vote import Answer
 
-APPROVE = "Approve"
-REJECT = "Reject"
-_CHOICES = {APPROVE: Choice.APPROVE, REJECT: Choice.REJECT}
 _FORM_ARGUMENTS = (
     "subject",
     "body",
@@ -50,8 +53,9 @@ class ApprovalGateOperator(HITLOperator):
 
     The gate shows under Required Actions and holds no worker slot, trigger or pool slot while it
     waits. What it knows stands in the ledger, so clear, retry and restart resume it. One rejection
-    ends it; there is no default answer and no approval by time-out. Votes are taken from the answer
-    that Airflow records (assurance L0).
+    ends it; there is no default answer and no approval by time-out. Votes are those that the
+    api-server put on record under its own key (assurance L1); an answer that reaches the task
+    without one counts only under a pack that accepts L0.
 
     Who may answer comes from the pack, as do the form's text and fields, and there is no deadline:
     the arguments by which HITLOperator sets these are refused. A pack's users are user ids as
@@ -210,7 +214,8 @@ class ApprovalGateOperator(HITLOperator):
         from airflow_mlgov.service.approvals import standing_of
         from airflow_mlgov.service.describe import describe
 
-        standing = standing_of(gov, gov.ledger.view(), request.digest)
+        view = gov.ledger.view()
+        standing = standing_of(gov, view, request.digest)
         if standing is None or standing.decision.value != "open":
             return None
         form = describe(gov, standing)
@@ -219,6 +224,7 @@ class ApprovalGateOperator(HITLOperator):
             str(request.digest),
             standing.pack.comment_min_length,
             read.answered_at.isoformat() if read else "",
+            view.checkpoint.size,
         )
         self.assigned_users = [HITLUser(id=user, name=user) for user in standing.pack.users]
         unread = _send_form(
@@ -282,7 +288,9 @@ def _enough(retries: int | None) -> int:
     return max(int(retries or 0), LEAST_RETRIES)
 
 
-def _form_fields(request: str, comment_min_length: int, answer_read: str = "") -> ParamsDict:
+def _form_fields(
+    request: str, comment_min_length: int, answer_read: str = "", counted: int = 0
+) -> ParamsDict:
     about = Param(
         request,
         type="string",
@@ -290,7 +298,7 @@ def _form_fields(request: str, comment_min_length: int, answer_read: str = "") -
         description="What this form is about. Leave it as it is: a vote that names another digest "
         "is refused.",
     )
-    about.schema[ANSWER_READ] = answer_read
+    about.schema |= {ANSWER_READ: answer_read, COUNTED: counted}
     return ParamsDict(
         {
             "comment": Param(
@@ -319,7 +327,7 @@ def _answer_of(event: Mapping[str, Any]) -> Answer:
     if isinstance(answered_at, str):
         answered_at = datetime.fromisoformat(answered_at)
     return Answer(
-        choice=_CHOICES.get(str(chosen[0])) if is_ours else None,
+        choice=CHOICES.get(str(chosen[0])) if is_ours else None,
         request=request if isinstance(request, str) else "",
         comment=comment if isinstance(comment, str) else "",
         person=Person(str(user["id"]), str(user["name"])) if user else None,

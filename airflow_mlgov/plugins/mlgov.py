@@ -9,7 +9,7 @@ from airflow.plugins_manager import AirflowPlugin
 
 
 class MlgovPlugin(AirflowPlugin):
-    """Keep approval forms true, and note manual changes of governed tasks."""
+    """Keep approval forms true, attest votes, and note manual changes of governed tasks."""
 
     name = "mlgov"
 
@@ -22,7 +22,11 @@ class MlgovPlugin(AirflowPlugin):
 
     @cached_property
     def fastapi_root_middlewares(self) -> list[Any]:  # type: ignore[override]
-        """The middleware that refreshes forms, in the api-server only."""
+        """The middlewares that refresh forms and attest votes, in the api-server only."""
         from airflow_mlgov.api.form_refresh import FormRefreshMiddleware
+        from airflow_mlgov.api.vote_attestation import VoteAttestationMiddleware
 
-        return [{"name": "mlgov form refresh", "middleware": FormRefreshMiddleware}]
+        return [
+            {"name": "mlgov form refresh", "middleware": FormRefreshMiddleware},
+            {"name": "mlgov vote attestation", "middleware": VoteAttestationMiddleware},
+        ]

@@ -14,6 +14,9 @@ from airflow_mlgov.policy.pack import PolicyPack, Seat
 from airflow_mlgov.records.governance import Choice, Vote
 from airflow_mlgov.records.people import Person
 
+VOTED_BEFORE = "the voter has voted before"
+"""Why a second approval of one person is refused."""
+
 
 class Decision(StrEnum):
     """Where a request stands."""
@@ -125,7 +128,7 @@ def _objections(
     yield from _objections_to(voter, pack, vote, electorate)
     before = (other.voter for other in counted if other.voter)
     if vote.choice is Choice.APPROVE and any(_is_one_person(voter, other) for other in before):
-        yield "the voter has voted before"
+        yield VOTED_BEFORE
 
 
 def _objections_to(

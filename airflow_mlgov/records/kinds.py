@@ -116,6 +116,10 @@ KINDS = MappingProxyType(
                 "request_sha256 reasons",
                 "voter",
             ),
+            # What Airflow did not take after it was written down: only who wrote it can know.
+            _kind(
+                "approval.vote_voided", "attestor", Retention.APPROVAL, "request_sha256 vote reason"
+            ),
             _kind("approval.granted", "writer", Retention.APPROVAL, "request_sha256 statement"),
             _kind("approval.denied", "writer", Retention.APPROVAL, "request_sha256 reason"),
             _kind("approval.consumed", "writer", Retention.APPROVAL, "request_sha256 target use"),

@@ -116,13 +116,13 @@ _COUNT = _integer("a whole number, 0 or more", 0)
 _TEXTS = _list_of(TEXT, "texts")
 _PLAIN_TEXTS = (
     "target alias registry registry_version registered_name name version variant task state check "
-    "reason dataset test segment uri namespace plan pack kind origin vkey"
+    "reason dataset test segment uri namespace plan pack kind origin seat vkey"
 )
 
 SHAPES: Mapping[str, Shape] = MappingProxyType(
     {
         **dict.fromkeys(_PLAIN_TEXTS.split(), TEXT),
-        **dict.fromkeys(("sha256", "key"), DIGEST),
+        **dict.fromkeys(("sha256", "key", "vote"), DIGEST),
         **dict.fromkeys(("due_at", "answered_at"), MOMENT),
         **dict.fromkeys(("rows", "columns", "vote_index", "size", "count", "rotations"), _COUNT),
         "interval_s": _integer("a whole number of seconds from 1 to 31,536,000", 1, 31_536_000),

@@ -263,8 +263,12 @@ def text_of(entry: SealedEntry, field: str) -> str | None:
 
 def _votes(view: LedgerView, asked: SealedEntry) -> Iterator[Vote]:
     request = asked.body["request_sha256"]
-    for entry in view.select("approval.voted", model=asked.model, version=asked.version):
-        if entry.index > asked.index and entry.body["request_sha256"] == request:
+    model, version = asked.model, asked.version
+    voids = view.select("approval.vote_voided", model=model, version=version)
+    voided = {entry.body["vote"] for entry in voids}
+    for entry in view.select("approval.voted", model=model, version=version):
+        is_later = entry.index > asked.index and entry.key not in voided
+        if is_later and entry.body["request_sha256"] == request:
             yield Vote(
                 index=entry.index,
                 request=Digest.parse(request),

@@ -41,6 +41,7 @@ def describe(gov: Governance, standing: Standing) -> ApprovalForm:
         policy_id=standing.pack.id,
         valid_days=standing.pack.valid_days,
         comment_min_length=standing.pack.comment_min_length,
+        least_assurance=standing.pack.least_assurance,
         seats=[_seat_line(standing, seat) for seat in standing.count.seats],
         results=[result for found in results for result in found],
         findings=[f for f in open_findings(view, request.model) if f.version == request.version],

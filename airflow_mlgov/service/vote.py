@@ -12,10 +12,11 @@ from airflow_mlgov.errors import ApprovalDeniedError, LedgerIntegrityError, Requ
 from airflow_mlgov.policy.tally import Decision, RefusedVote
 from airflow_mlgov.records.canonical import signable_text
 from airflow_mlgov.records.clock import to_text
-from airflow_mlgov.records.governance import ApprovalRequest, Choice
+from airflow_mlgov.records.governance import ApprovalRequest, Assurance, Choice
+from airflow_mlgov.records.kinds import KeyRole
 from airflow_mlgov.records.people import Person
 from airflow_mlgov.records.source import Source
-from airflow_mlgov.service.approvals import Standing, person_of, standing_of
+from airflow_mlgov.service.approvals import Standing, pack_of, person_of, standing_of
 from airflow_mlgov.service.findings import FINDING_REMEDY, high_findings
 from airflow_mlgov.service.governance import Governance
 from airflow_mlgov.service.ledger import EntryDraft, LedgerView, SealedEntry
@@ -51,12 +52,15 @@ def record_answer(
 ) -> None:
     """Put an answer on record as a vote or a refused vote; the same answer again changes nothing.
 
+    Nothing is added to what the api-server attested.
+
     Raises:
+        EvidenceError: The pack that the request names is missing or altered; a retry does not help.
         LedgerUnavailableError: The ledger cannot be written; a retry may help.
     """
     if _is_on_record(gov, request, answer):
         return
-    reasons = _not_a_vote(request, answer)
+    reasons = _not_a_vote(request, answer) or _unattested(gov, request)
     body: dict[str, Any] = {
         "request_sha256": str(request.digest),
         "answered_at": to_text(answer.answered_at),
@@ -84,15 +88,26 @@ def record_answer(
 def _is_on_record(gov: Governance, request: ApprovalRequest, answer: Answer) -> bool:
     """Tell whether the same answer to this gate was taken as a vote before, on whichever request.
 
-    Airflow keeps the last answer with its task: a cleared gate reads it once more.
+    Airflow keeps the last answer with its task: a cleared gate reads it once more. What the
+    api-server attested was on record before Airflow had it.
     """
-    gate = _gate_of(request)
-    return answer.person is not None and any(
-        entry.body.get("answered_at") == to_text(answer.answered_at)
-        and entry.source.task == gate.task
-        and person_of(entry, "voter") == answer.person
-        for entry in gov.ledger.view().select("approval.voted", model=request.model)
-    )
+    gate, at = _gate_of(request), to_text(answer.answered_at)
+
+    def is_it(entry: SealedEntry) -> bool:
+        if entry.source.task != gate.task or person_of(entry, "voter") != answer.person:
+            return False
+        if entry.signed_by is KeyRole.ATTESTOR:
+            return bool(entry.body["choice"] == answer.choice)
+        return bool(entry.body.get("answered_at") == at)
+
+    votes = gov.ledger.view().select("approval.voted", model=request.model)
+    return answer.person is not None and any(map(is_it, votes))
+
+
+def _unattested(gov: Governance, request: ApprovalRequest) -> list[str]:
+    if pack_of(gov, request).least_assurance == Assurance.L0:
+        return []
+    return ["the api-server did not attest it: it is not counted, so answer again in Airflow"]
 
 
 def _not_a_vote(request: ApprovalRequest, answer: Answer) -> list[str]:

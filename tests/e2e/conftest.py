@@ -39,6 +39,7 @@ SCENARIOS = {
     "requester": VALIDATOR,
     "wrong_user": REQUESTER,
     "too_soon": None,
+    "at_once": REQUESTER,
     "cleared": REQUESTER,
     "restarted": REQUESTER,
     "old_form": REQUESTER,
@@ -86,7 +87,7 @@ POLICY = """\
 version: 1
 id: e2e
 title: End-to-end tests
-least_assurance: L0
+least_assurance: L1
 seats:
   - {role: model_owner, count: 1, users: [olivia]}
   - {role: independent_validator, count: 1, users: [victor, erin]}
@@ -169,6 +170,13 @@ class Run:
                 return
         raise AssertionError(f"nothing takes the answer of {user}")
 
+    def refused_answer(self, user: str, choice: str = "Approve", **changes: str) -> str:
+        """Answer the gate's form, see it refused, and return why."""
+        with pytest.raises(ApiError) as refused:
+            self.answer(user, choice, **changes)
+        assert refused.value.status == 403
+        return str(refused.value)
+
     def approve_fully(self) -> None:
         """Let both seats be filled."""
         self.wait_gate()
@@ -195,8 +203,10 @@ class Run:
         ]
 
     def voters(self) -> list[str]:
-        """Who voted on this model, in ledger order; also votes that were not counted."""
-        return [entry.person("voter").id for entry in self.entries("approval.voted")]
+        """Who voted on this model, in ledger order; every vote was attested by the api-server."""
+        votes = self.entries("approval.voted")
+        assert {entry.signed_by.value for entry in votes} <= {"attestor"}
+        return [entry.person("voter").id for entry in votes]
 
     def refused_votes(self) -> list[str]:
         """The reasons of every vote that was not counted."""

@@ -31,6 +31,12 @@ def postgres() -> Iterator[Any]:
 
 
 @pytest.fixture
+def least_assurance() -> str:
+    """What the pack in force accepts; tests of what tasks report ask for L0."""
+    return "L1"
+
+
+@pytest.fixture
 def postgres_database(postgres) -> str:
     """Name of a new database without tables."""
     name = f"ledger_{uuid.uuid4().hex}"

@@ -18,7 +18,8 @@ from sqlalchemy import create_engine, select, update
 from sqlalchemy.orm import Session
 
 from airflow_mlgov.api import form_refresh
-from airflow_mlgov.api.form_refresh import MAX_BODY_BYTES, FormRefreshMiddleware, gate_form
+from airflow_mlgov.api.form_refresh import FormRefreshMiddleware, gate_form
+from airflow_mlgov.api.messages import MAX_BODY_BYTES
 from airflow_mlgov.dossiers.approval_form import ANSWER_READ, UNREAD_ANSWER
 
 TASK = UUID("01234567-89ab-4cde-8f01-23456789abcd")

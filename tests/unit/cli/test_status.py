@@ -56,8 +56,8 @@ def test_the_version_in_use_and_what_it_rests_on(airflow, promoted) -> None:
     approval = found["approval"]
     assert approval["state"] == "consumed"
     assert [(s["seat"], s["user"], s["assurance"]) for s in approval["seats"]] == [
-        ("model_owner", "olivia", "L0"),
-        ("independent_validator", "victor", "L0"),
+        ("model_owner", "olivia", "L1"),
+        ("independent_validator", "victor", "L1"),
     ]
     assert approval["consumed_by"]["task_id"] == "promote"
     assert approval["granted_at"][:10] == "2026-06-01"

@@ -41,6 +41,11 @@ world = service.world
 candidate = service.candidate
 
 
+@pytest.fixture
+def least_assurance() -> str:
+    return "L0"
+
+
 def answered(
     request: Any, who: str | None = "victor", choice: str = "Approve", **changes: Any
 ) -> Any:

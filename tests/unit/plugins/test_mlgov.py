@@ -51,15 +51,17 @@ def test_the_listener_is_loaded_on_demand_and_brings_no_web_framework(loaded):
 
 def test_what_is_built_is_built_once():
     from airflow_mlgov.api.form_refresh import FormRefreshMiddleware
+    from airflow_mlgov.api.vote_attestation import VoteAttestationMiddleware
     from airflow_mlgov.listeners import manual_changes
 
     plugin = MlgovPlugin()
     assert not {"listeners", "fastapi_root_middlewares"} & set(vars(plugin))
     assert plugin.listeners == [manual_changes]
     assert plugin.listeners is plugin.listeners
-    (middleware,) = plugin.fastapi_root_middlewares
-    assert middleware["middleware"] is FormRefreshMiddleware
-    assert middleware["name"]
+    refresh, attestation = plugin.fastapi_root_middlewares
+    assert refresh["middleware"] is FormRefreshMiddleware
+    assert attestation["middleware"] is VoteAttestationMiddleware
+    assert refresh["name"] != attestation["name"]
 
 
 def test_airflow_finds_the_plugin():

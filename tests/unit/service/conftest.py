@@ -5,20 +5,23 @@ from __future__ import annotations
 import importlib.util
 import json
 import sys
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from airflow_mlgov.errors import VoteRefusedError
 from airflow_mlgov.policy.inventory_file import parse_entry
 from airflow_mlgov.policy.pack_file import parse_pack
 from airflow_mlgov.records.digest import Digest
-from airflow_mlgov.records.governance import Choice, Outcome, TestResult
+from airflow_mlgov.records.governance import Assurance, Choice, Outcome, TestResult
 from airflow_mlgov.records.people import Person
 from airflow_mlgov.records.source import Source
 from airflow_mlgov.service.approvals import Use
 from airflow_mlgov.service.artefacts import hash_directory
+from airflow_mlgov.service.attest_vote import Ballot, cast_vote
 from airflow_mlgov.service.governance import Governance
 from airflow_mlgov.service.ledger import EntryDraft, Ledger
 from airflow_mlgov.service.request_approval import Question, request_approval
@@ -194,12 +197,18 @@ class World:
     def answer(
         self, request, who, choice=Choice.APPROVE, comment="looked at the evidence", *, digest=None
     ):
+        """Answer as the pack in force demands: through the api-server, or told by a task."""
         self.clock.moment += timedelta(seconds=1)
-        person = Person(who, who) if who else None
         text = str(digest or request.digest)
-        record_answer(
-            self.gov, request, Answer(choice, text, comment, person, self.clock.now()), self.GATE
-        )
+        person = Person(who, who) if who else None
+        if person and self.gov.packs["retail_credit"].least_assurance > Assurance.L0:
+            gate = Source(request.dag_id, request.run_id, request.task_id, request.map_index)
+            ballot = Ballot(request.digest, gate, text, choice, comment, person)
+            with suppress(VoteRefusedError):
+                cast_vote(self.gov, ballot)
+        else:
+            answer = Answer(choice, text, comment, person, self.clock.now())
+            record_answer(self.gov, request, answer, self.GATE)
         return count_votes(self.gov, request)
 
     def approve(self, request):
@@ -226,17 +235,19 @@ class World:
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> World:
+def world(tmp_path: Path, least_assurance: str) -> World:
     clock = SettableClock()
     store = SqliteStore.from_url(f"sqlite:///{tmp_path}/ledger.db")
     ledger = Ledger(store, open_signers(tmp_path / "keys"), clock)
     inventory = ROOT / "dags" / "inventory" / "retail_pd.yaml"
     pack = ROOT / "dags" / "policy" / "retail_credit.yaml"
+    accepted = f"least_assurance: {least_assurance}".encode()
+    rules = pack.read_bytes().replace(b"least_assurance: L1", accepted)
     gov = Governance(
         ledger=ledger,
         evidence=MemoryEvidence(),
         inventory={"retail_pd": parse_entry(inventory.read_bytes(), str(inventory))},
-        packs={"retail_credit": parse_pack(pack.read_bytes(), str(pack))},
+        packs={"retail_credit": parse_pack(rules, str(pack))},
         clock=clock,
     )
     return World(gov, FolderRegistry(tmp_path / "registry"), clock, tmp_path / "model")

@@ -44,6 +44,11 @@ def keep(world, retention: str) -> None:
 
 
 @pytest.fixture
+def least_assurance() -> str:
+    return "L0"
+
+
+@pytest.fixture
 def fresh(world):
     """A candidate under a pack that keeps nothing longer than it is in use."""
     keep(world, NOTHING_KEPT)

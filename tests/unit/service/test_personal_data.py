@@ -64,6 +64,11 @@ class Changed:
     try_number: int = 1
 
 
+@pytest.fixture
+def least_assurance() -> str:
+    return "L0"
+
+
 def scored(name: str, seed: int, sha256: Digest) -> ScoredData:
     rng = np.random.default_rng(seed)
     y = (rng.random(2000) < 0.2).astype(float)

@@ -153,7 +153,7 @@ def test_a_pack_of_the_dag_authors_own_is_not_vouched_for(candidate):
 
 
 def test_an_approval_under_weaker_assurance_does_not_outlive_the_pack(approved):
-    approved.with_pack("least_assurance: L0", "least_assurance: L1")
+    approved.with_pack("least_assurance: L1", "least_assurance: L2")
     assert refused_check(approved) == "policy"
 
 

@@ -13,6 +13,11 @@ from airflow_mlgov.service.request_approval import _required_evidence
 from airflow_mlgov.service.vote import MAX_COMMENT, Answer, count_votes, record_answer
 
 
+@pytest.fixture
+def least_assurance() -> str:
+    return "L0"
+
+
 def reasons(world) -> list[str]:
     return [
         reason for entry in world.kinds("approval.vote_refused") for reason in entry.body["reasons"]
@@ -126,6 +131,7 @@ def test_a_vote_written_ahead_of_its_request_does_not_count(candidate):
         "gate",
         -1,
     )
+    candidate.gov.evidence.put(pack.source)
     for who in ("olivia", "victor"):
         answer = Answer(
             Choice.APPROVE,

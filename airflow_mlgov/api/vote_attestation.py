@@ -1,0 +1,265 @@
+"""Puts each answer to a gate on record under the attestor's key, before Airflow has it.
+
+A task can claim that somebody voted; the api-server knows who is signed in. So it writes the vote
+itself, waits until a checkpoint covers it, and only then hands the answer on: a gate that the
+answer wakes finds the vote. What Airflow makes of the answer decides what becomes of the vote:
+
+- 200: it has it.
+- 409: another answer stands in the form, which the gate has not read yet. The gate counts after it
+  has opened the form anew, so it will find this vote too; the approver is told that it is recorded.
+- anything else: Airflow does not have it, and the vote is voided on record.
+
+A vote that does not count (a second one, the requester's, too short a comment) is refused at once,
+with the reason, and wakes nobody. Answers to forms that are no gate's go to Airflow unchanged.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from airflow_mlgov.api.messages import read_body, send_json
+from airflow_mlgov.dossiers.approval_form import ANSWER_READ, CHOICES, COUNTED
+from airflow_mlgov.errors import MlgovError, VoteRefusedError
+from airflow_mlgov.records.digest import Digest
+from airflow_mlgov.records.people import Person
+from airflow_mlgov.records.source import Source
+from airflow_mlgov.service.attest_vote import Ballot, CastVote, cast_vote, void_vote
+
+if TYPE_CHECKING:
+    from airflow.api_fastapi.auth.managers.models.base_user import BaseUser
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+    from airflow_mlgov.service.governance import Governance
+    from airflow_mlgov.service.ledger import Ledger
+
+_ANSWER = re.compile(
+    r"/api/v2/dags/(?P<dag>[^/]+)/dagRuns/(?P<run>[^/]+)/taskInstances/(?P<task>[^/]+)"
+    r"/(?P<index>-?[0-9]{1,9})/hitlDetails/?$"
+)
+_ENDED = frozenset({"success", "failed", "skipped", "upstream_failed", "removed"})
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class AskedForm:
+    """The form of a task that looks like a gate's.
+
+    Attributes:
+        gate: The task.
+        shown: Digest of the request that it shows.
+        counted: Ledger entries that the gate had read when it opened it.
+        assigned: User ids whose answers Airflow takes; empty for everybody's.
+        has_ended: Whether the task has ended.
+    """
+
+    gate: Source
+    shown: Digest
+    counted: int
+    assigned: frozenset[str]
+    has_ended: bool
+
+
+class VoteAttestationMiddleware:
+    """ASGI middleware for Airflow's api-server.
+
+    Args:
+        app: The application behind it.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+        self._ledger: Ledger | None = None
+        # One answer at a time: the next is held against what this one has changed.
+        self._turn = asyncio.Lock()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, unless somebody answers a gate."""
+        match = _ANSWER.search(scope.get("path", "")) if scope["type"] == "http" else None
+        if match is None or scope["method"] != "PATCH":
+            await self.app(scope, receive, send)
+            return
+        gate = Source(match["dag"], match["run"], match["task"], int(match["index"]))
+        body, receive_again = await read_body(receive)
+        form = await asyncio.to_thread(find_form, gate)
+        answer = _answer_in(body)
+        if form is None or answer is None:
+            await self.app(scope, receive_again, send)
+            return
+        user = await _user_of(scope)
+        if user is None:
+            await send_json(send, 401, {"detail": "Sign in again: your session has ended."})
+        elif not await asyncio.to_thread(_may_answer, user, form):
+            await self.app(scope, receive_again, send)
+        else:
+            ballot = _ballot(form, answer, user)
+            await self._vote(ballot, answer, (scope, receive_again, send))
+
+    async def _vote(
+        self, ballot: Ballot, answer: dict[str, Any], request: tuple[Scope, Receive, Send]
+    ) -> None:
+        scope, receive, send = request
+        try:
+            async with self._turn:
+                cast = await asyncio.to_thread(self._cast, ballot)
+        except MlgovError as error:
+            await send_json(send, *_refusal(error))
+            return
+        if cast is None:
+            await self.app(scope, receive, send)
+            return
+        status, messages = 0, []
+
+        async def keep(message: Message) -> None:
+            nonlocal status
+            status = message.get("status", status)
+            messages.append(message)
+
+        try:
+            await self.app(scope, receive, keep)
+        finally:
+            if status not in (200, 409):
+                await asyncio.to_thread(self._void, cast, status)
+        if status == 409:
+            await send_json(send, 200, _recorded(ballot, answer))
+            return
+        for message in messages:
+            await send(message)
+
+    def _cast(self, ballot: Ballot) -> CastVote | None:
+        return cast_vote(self._governance(), ballot)
+
+    def _void(self, cast: CastVote, status: int) -> None:
+        said = f"answered {status}" if status else "did not answer"
+        void_vote(self._governance(), cast, f"Airflow {said}: it did not take the answer")
+
+    def _governance(self) -> Governance:
+        """Return the rules as they stand now, over one ledger, which need not be read anew."""
+        from airflow_mlgov.wiring import open_governance
+
+        opened = open_governance()
+        if self._ledger is None:
+            self._ledger = opened.ledger
+        return replace(opened, ledger=self._ledger)
+
+
+def find_form(gate: Source) -> AskedForm | None:
+    """Return a task's form if it looks like a gate's; whether it is one, the ledger knows."""
+    from airflow.models.hitl import HITLDetail
+    from airflow.models.taskinstance import TaskInstance
+    from airflow.utils.session import create_session
+    from sqlalchemy import select
+
+    query = (
+        select(HITLDetail.params, HITLDetail.assignees, TaskInstance.state)
+        .join(TaskInstance, TaskInstance.id == HITLDetail.ti_id)
+        .where(
+            TaskInstance.dag_id == gate.dag_id,
+            TaskInstance.run_id == gate.run_id,
+            TaskInstance.task_id == gate.task_id,
+            TaskInstance.map_index == gate.map_index,
+        )
+    )
+    with create_session() as session:
+        row = session.execute(query).one_or_none()
+    if row is None:
+        return None
+    params, assignees, state = row
+    try:
+        field = params["request"]
+        is_gate = ANSWER_READ in field["schema"] and _DIGEST.fullmatch(field["value"])
+        counted = int(field["schema"].get(COUNTED, 0))
+        assigned = frozenset(str(user["id"]) for user in assignees or ())
+        shown = Digest.parse(field["value"]) if is_gate else None
+    except (KeyError, TypeError, ValueError):
+        return None
+    return AskedForm(gate, shown, counted, assigned, state in _ENDED) if shown else None
+
+
+def _answer_in(body: bytes) -> dict[str, Any] | None:
+    """Return an answer that Airflow would read, else None: it says what is wrong with it."""
+    from airflow.api_fastapi.core_api.datamodels.hitl import UpdateHITLDetailPayload
+
+    try:
+        return UpdateHITLDetailPayload.model_validate_json(body).model_dump(mode="json")
+    except ValueError:
+        return None
+
+
+async def _user_of(scope: Scope) -> BaseUser | None:
+    """Return who is signed in, told in Airflow's own order: a token in the header, then the cookie.
+
+    A user whom an inner middleware of Airflow would still let in with an ended session is nobody.
+    """
+    from airflow.api_fastapi.auth.managers.base_auth_manager import COOKIE_NAME_JWT_TOKEN
+    from airflow.api_fastapi.core_api.security import resolve_user_from_token
+    from fastapi import HTTPException
+    from starlette.requests import Request
+
+    request = Request(scope)
+    kind, _, token = request.headers.get("authorization", "").partition(" ")
+    if kind.lower() != "bearer" or not token:
+        token = request.cookies.get(COOKIE_NAME_JWT_TOKEN, "")
+    try:
+        return await resolve_user_from_token(token.strip())
+    except HTTPException:
+        return None
+
+
+def _may_answer(user: BaseUser, form: AskedForm) -> bool:
+    """Return what Airflow will say of the user's rights: without them nothing is written."""
+    from airflow.api_fastapi.app import get_auth_manager
+    from airflow.api_fastapi.auth.managers.models.resource_details import (
+        DagAccessEntity,
+        DagDetails,
+    )
+    from airflow.models.dag import DagModel
+
+    dag = form.gate.dag_id
+    manager = get_auth_manager()
+    may_edit = manager.is_authorized_dag(
+        method="PUT",
+        access_entity=DagAccessEntity.HITL_DETAIL,
+        details=DagDetails(id=dag, team_name=DagModel.get_team_name(dag)),
+        user=user,
+    )
+    if not may_edit or not form.assigned:
+        return bool(may_edit)
+    return bool(manager.is_authorized_hitl_task(assigned_users=set(form.assigned), user=user))
+
+
+def _ballot(form: AskedForm, answer: dict[str, Any], user: BaseUser) -> Ballot:
+    chosen, fields = answer["chosen_options"], answer["params_input"]
+    named, comment = fields.get("request", ""), fields.get("comment", "")
+    return Ballot(
+        shown=form.shown,
+        gate=form.gate,
+        named=named if isinstance(named, str) else "",
+        choice=CHOICES.get(chosen[0]) if len(chosen) == 1 else None,
+        comment=comment if isinstance(comment, str) else "",
+        person=Person(str(user.get_id()), str(user.get_name())),
+        counted=form.counted,
+        has_ended=form.has_ended,
+    )
+
+
+def _refusal(error: MlgovError) -> tuple[int, dict[str, Any]]:
+    if isinstance(error, VoteRefusedError):
+        return 403, {"detail": str(error), "reasons": list(error.reasons)}
+    log.error("An answer to a gate could not be put on record: %s", error)
+    detail = f"Your answer was not recorded and does not count. {error}"
+    return (503 if error.retryable else 500), {"detail": detail}
+
+
+def _recorded(ballot: Ballot, answer: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "responded_by": ballot.person.as_json(),
+        "responded_at": datetime.now(UTC).isoformat(),
+        "chosen_options": answer["chosen_options"],
+        "params_input": answer["params_input"],
+    }

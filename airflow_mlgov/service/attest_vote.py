@@ -1,0 +1,197 @@
+"""Votes as the api-server sees them: who is signed in answers, before Airflow has the answer."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+from typing import Any
+
+from airflow_mlgov.errors import LedgerUnavailableError, VoteRefusedError
+from airflow_mlgov.policy.tally import VOTED_BEFORE, Decision, Tally, tally
+from airflow_mlgov.records.canonical import signable_text
+from airflow_mlgov.records.clock import to_text
+from airflow_mlgov.records.digest import Digest
+from airflow_mlgov.records.governance import Assurance, Choice, Vote
+from airflow_mlgov.records.kinds import KeyRole
+from airflow_mlgov.records.people import Person
+from airflow_mlgov.records.source import Source
+from airflow_mlgov.service.approvals import Standing, standing_of
+from airflow_mlgov.service.governance import Governance
+from airflow_mlgov.service.ledger import EntryDraft, Receipt
+from airflow_mlgov.service.vote import MAX_COMMENT
+
+SEAL_TIMEOUT_S = 20.0
+"""How long an approver waits for a checkpoint over the vote: a gate counts what is sealed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ballot:
+    """An answer to a gate's form.
+
+    Attributes:
+        shown: Digest of the request that the form shows.
+        gate: The task whose form it is.
+        named: Digest that came back with the answer, as text.
+        choice: Approve or reject; None if it is no answer that our form offers.
+        comment: What the person wrote.
+        person: Who is signed in.
+        counted: Ledger entries that the gate had read when it opened the form.
+        has_ended: Whether the gate's task has ended, so that nothing waits for the answer.
+    """
+
+    shown: Digest
+    gate: Source
+    named: str
+    choice: Choice | None
+    comment: str
+    person: Person
+    counted: int = 0
+    has_ended: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class CastVote:
+    """A vote on record.
+
+    Attributes:
+        ballot: What was answered.
+        standing: Where the request stood before.
+        receipt: The entry's; None if the same vote stood there already and waits to be counted.
+    """
+
+    ballot: Ballot
+    standing: Standing
+    receipt: Receipt | None
+
+
+def cast_vote(gov: Governance, ballot: Ballot) -> CastVote | None:
+    """Put a vote on record under the attestor's key, if it counts; a refused one with its reasons.
+
+    Args:
+        gov: With the attestor's key.
+        ballot: The answer.
+
+    Returns:
+        The vote, under a signed checkpoint; None if the ledger knows no such request of this task,
+        so that it is no gate of ours, whatever its form says.
+
+    Raises:
+        VoteRefusedError: It does not count; what it breaks is on record. The same answer never
+            will.
+        LedgerUnavailableError: It could not be put on record, or under a checkpoint in time, so it
+            does not count; a retry may help.
+        ConfigurationError: This process does not hold the attestor's key; a retry does not help.
+        LedgerIntegrityError: The ledger does not verify; a retry does not help.
+    """
+    view = gov.ledger.view()
+    standing = standing_of(gov, view, ballot.shown)
+    if standing is None or standing.entry.source.task != ballot.gate.task:
+        return None
+    vote = _vote_of(gov, ballot, index=view.checkpoint.size)
+    count = tally(standing.pack, (*standing.votes, vote), standing.electorate)
+    reasons = _objections(standing, ballot, vote, count)
+    if reasons == [VOTED_BEFORE] and _waits_to_be_counted(standing, ballot):
+        return CastVote(ballot, standing, None)
+    if reasons:
+        refused = _draft(gov, standing, ballot, "approval.vote_refused", reasons=reasons)
+        gov.ledger.append(refused, role=KeyRole.ATTESTOR)
+        raise VoteRefusedError(reasons)
+    seats = [seat.seat.role for seat in count.seats if vote in seat.votes]
+    named = {"choice": vote.choice, "seat": seats[0] if seats else ""}
+    receipt = gov.ledger.append(
+        _draft(gov, standing, ballot, "approval.voted", **named), role=KeyRole.ATTESTOR
+    )
+    cast = CastVote(ballot, standing, receipt)
+    try:
+        gov.ledger.seal(receipt, timeout_s=SEAL_TIMEOUT_S)
+    except LedgerUnavailableError:
+        void_vote(gov, cast, "no signed checkpoint covered it in time")
+        raise
+    return cast
+
+
+def void_vote(gov: Governance, cast: CastVote, reason: str) -> None:
+    """Put on record that a vote does not count, because Airflow did not take the answer.
+
+    Args:
+        gov: With the attestor's key.
+        cast: From `cast_vote`; one that it found on record is left alone.
+        reason: Why, in words that name nobody.
+
+    Raises:
+        LedgerUnavailableError: It could not be put on record; a retry may help.
+    """
+    if cast.receipt is None:
+        return
+    request = cast.standing.request
+    draft = EntryDraft(
+        kind="approval.vote_voided",
+        model=request.model,
+        version=request.version,
+        body={
+            "request_sha256": str(request.digest),
+            "vote": cast.receipt.key,
+            "reason": reason,
+        },
+        identity=(cast.receipt.key,),
+        source=cast.standing.entry.source,
+    )
+    gov.ledger.append(draft, role=KeyRole.ATTESTOR)
+
+
+def _vote_of(gov: Governance, ballot: Ballot, index: int) -> Vote:
+    return Vote(
+        index=index,
+        request=ballot.shown,
+        voter=ballot.person,
+        choice=ballot.choice or Choice.REJECT,
+        comment=ballot.comment,
+        assurance=Assurance.L1,
+        cast_at=gov.clock.now(),
+    )
+
+
+def _objections(standing: Standing, ballot: Ballot, vote: Vote, count: Tally) -> list[str]:
+    if ballot.choice is None:
+        return ["it is no answer that the form offers"]
+    if ballot.named.strip() != str(standing.request.digest):
+        return ["the form was of another request: it was old; open it again"]
+    if ballot.has_ended and standing.decision is Decision.OPEN:
+        return ["the gate has ended, so nothing waits for an answer"]
+    refused = [refused.reasons for refused in count.refused if refused.vote is vote]
+    return list(refused[0]) if refused else []
+
+
+def _waits_to_be_counted(standing: Standing, ballot: Ballot) -> bool:
+    """Whether the same answer was put on record after the gate looked last.
+
+    The api-server died before Airflow had it, or Airflow's reply was lost: the gate must be woken.
+    """
+    return any(
+        vote.voter == ballot.person
+        and vote.choice is ballot.choice
+        and vote.index >= ballot.counted
+        for seat in standing.count.seats
+        for vote in seat.votes
+    )
+
+
+def _draft(
+    gov: Governance, standing: Standing, ballot: Ballot, kind: str, **body: Any
+) -> EntryDraft:
+    request = standing.request
+    return EntryDraft(
+        kind=kind,
+        model=request.model,
+        version=request.version,
+        body={
+            "request_sha256": str(request.digest),
+            "answered_at": to_text(gov.clock.now()),
+            **body,
+        },
+        # Each answer is its own: whoever answers twice has answered twice.
+        identity=(str(request.digest), uuid.uuid4().hex),
+        people={"voter": ballot.person},
+        texts={"comment": signable_text(ballot.comment, MAX_COMMENT)},
+        source=standing.entry.source,
+    )
