@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -289,6 +290,7 @@ class Ledger:
             earlier=earlier,
             now=self._clock.now(),
         )
+        report = report.with_erasures(self._store.leaves(head.size, sys.maxsize), trust)
         report = replace(report, waiting=self._store.waiting(), remembered=recalled.size)
         return report.with_problems(self._problems_of_store(head, trust, recalled))
 

@@ -10,6 +10,8 @@ from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from airflow_mlgov.errors import LedgerConflictError
 from airflow_mlgov.records.digest import Digest
 from airflow_mlgov.records.kinds import KeyRole

@@ -64,7 +64,7 @@ def execute(url: str, *statements: str) -> None:
             connection.execute(statement)
 
 
-def test_threat_16_a_writer_that_commits_after_a_higher_number_is_not_skipped(
+def test_threat_19_a_writer_that_commits_after_a_higher_number_is_not_skipped(
     store: PostgresStore, url: str
 ) -> None:
     with psycopg.connect(url) as late:
@@ -130,7 +130,7 @@ def test_two_rounds_wait_for_each_other(store: PostgresStore, url: str) -> None:
     assert store.sequence(integrate).size == 2
 
 
-def test_threats_17_and_18_a_server_stopped_in_the_middle_loses_nothing(server, url: str) -> None:
+def test_threat_22_a_server_stopped_in_the_middle_loses_nothing(server, url: str) -> None:
     stop = threading.Event()
 
     def write(writer: int) -> tuple[dict[str, bytes], int]:
