@@ -130,6 +130,7 @@ def play(template: Path, tmp_path: Path, calls: Counter[str], fault: str) -> Cou
     return ends
 
 
+@pytest.mark.attack(17)
 def test_killed_at_every_call(template: Path, tmp_path: Path, calls: Counter[str]) -> None:
     ends = play(template, tmp_path, calls, "signal=KILL")
     print(dict(calls), dict(ends))
@@ -137,6 +138,7 @@ def test_killed_at_every_call(template: Path, tmp_path: Path, calls: Counter[str
     assert ends["ACKNOWLEDGED"] > 5
 
 
+@pytest.mark.attack(18)
 @pytest.mark.parametrize("error", ["EIO", "ENOSPC"])
 def test_every_call_fails_once(
     template: Path, tmp_path: Path, calls: Counter[str], error: str

@@ -218,6 +218,7 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return open_signers(folder / "own"), open_signers(folder / "attacker")[KeyRole.LOG]
 
 
+@pytest.mark.attack(36)
 @settings(max_examples=300, deadline=None)
 @given(
     seed=st.integers(0, 2**32),
@@ -238,6 +239,7 @@ def test_threat_36_a_state_verifies_exactly_if_it_is_honest(
     assert history.is_found_fine() == history.is_honest(), (past, attacks)
 
 
+@pytest.mark.attack(36)
 @pytest.mark.parametrize("name", sorted(ATTACKS))
 def test_threat_36_the_oracle_sees_both_kinds_of_outcome(keys: Any, name: str) -> None:
     own, attacker = keys
