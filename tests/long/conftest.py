@@ -84,13 +84,17 @@ class Traced:
             os.close(self._go[1])
             # Where only a parent may trace, strace, which is none, is allowed to.
             ctypes.CDLL(None).prctl(_PR_SET_PTRACER, _ANY, 0, 0, 0)
-            os.read(self._go[0], 1)
-            work(lambda text: os.write(self._out[1], f"{text}\n".encode()) and None)
+            os.readv(self._go[0], [bytearray(1)])
+            work(self._say)
             code = 0
         except Exception as error:  # noqa: BLE001
-            os.write(self._out[1], f"RAISED {error!r}\n".encode())
+            self._say(f"RAISED {error!r}")
         finally:
             os._exit(code)
+
+    def _say(self, text: str) -> None:
+        # Not with `write`, which may be the very call that is failed.
+        os.writev(self._out[1], [f"{text}\n".encode()])
 
     def wait(self) -> Ended:
         with os.fdopen(self._out[0]) as out:
