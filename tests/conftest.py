@@ -18,3 +18,9 @@ def seen_dir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         del os.environ["AIRFLOW__MLGOV__SEEN_DIR"]
     else:
         os.environ["AIRFLOW__MLGOV__SEEN_DIR"] = before
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Let ``-k attack_07`` select the tests that play attack 7."""
+    for mark in item.iter_markers("attack"):
+        item.extra_keyword_matches.update(f"attack_{number:02}" for number in mark.args)

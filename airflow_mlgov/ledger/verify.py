@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from airflow_mlgov.errors import LedgerIntegrityError, UnknownKeyError
 from airflow_mlgov.ledger.checkpoint import Checkpoint
+from airflow_mlgov.ledger.erasures import Place, Unaccounted, sentence
 from airflow_mlgov.ledger.heartbeats import Pulse
 from airflow_mlgov.ledger.keyring import Keyring
 from airflow_mlgov.ledger.merkle import EMPTY_ROOT, append_leaf, leaf_hash, root_of_peaks
@@ -34,6 +36,7 @@ class Report:
         kinds: Sound entries by kind.
         opened: Names and texts that were disclosed and are what was committed to.
         closed: Commitments that nothing opens (erased, or not disclosed to this reader).
+        unaccounted: Which of these no ``erased`` entry names.
         problems: What is wrong, in words; empty if nothing is.
         unknown_keys: What is signed by keys that the reader was not told to trust.
         earlier: How many checkpoints kept elsewhere were found to be consistent.
@@ -52,6 +55,7 @@ class Report:
     kinds: Mapping[str, int] = field(default_factory=dict)
     opened: int = 0
     closed: int = 0
+    unaccounted: tuple[Place, ...] = ()
     problems: tuple[str, ...] = ()
     unknown_keys: tuple[str, ...] = ()
     earlier: int = 0
@@ -77,6 +81,30 @@ class Report:
         """Return this report with more problems."""
         return replace(self, problems=(*self.problems, *problems))
 
+    def with_erasures(self, later: Iterable[bytes], keyring: Keyring) -> Report:
+        """Return this report with a problem if a name or text was removed behind the ledger's back.
+
+        Only for who has everything that was ever disclosed.
+
+        Args:
+            later: Exact leaf bytes after those of this report, read after them: what was erased
+                while this report was made has its entry there.
+            keyring: Whose keys count, after the entries of this report.
+        """
+        missing = Unaccounted(self.unaccounted)
+        if missing.places:
+            with suppress(LedgerIntegrityError):  # for the next verification to report
+                for index, leaf in enumerate(later, self.size):
+                    with suppress(LedgerIntegrityError):
+                        missing.account(read_entry(index, leaf, keyring, lambda _: {}))
+        report = replace(self, unaccounted=missing.places)
+        if not missing.places:
+            return report
+        said = sentence(missing.places)
+        if self.unknown_keys:  # what such a key signed may be what accounts for them
+            return replace(report, remarks=(*self.remarks, f"{said}; one of an unknown key may."))
+        return report.with_problems([f"{said}: they were removed from the store."])
+
     def lines(self) -> list[str]:
         """Return the report as lines for a person."""
         verdict = "The ledger verifies." if self.is_fine else "THE LEDGER DOES NOT VERIFY."
@@ -93,6 +121,7 @@ class Report:
             "kinds": dict(self.kinds),
             "opened": self.opened,
             "closed": self.closed,
+            "unaccounted": [list(place) for place in self.unaccounted],
             "waiting": self.waiting,
             "earlier_checkpoints": self.earlier,
             "remembered": self.remembered,
@@ -189,6 +218,7 @@ class _Reading:
         self._keys: set[str] = set()
         self._pulse = Pulse()
         self._opened = self._closed = 0
+        self._unaccounted = Unaccounted()
         self._models: defaultdict[str, ModelIndex] = defaultdict(ModelIndex)
         self._rotations: list[int] = []
 
@@ -234,6 +264,7 @@ class _Reading:
             kinds=dict(sorted(self._kinds.items())),
             opened=self._opened,
             closed=self._closed,
+            unaccounted=self._unaccounted.places,
             problems=tuple(self.problems),
             unknown_keys=tuple(self._unknown_keys),
             earlier=self._extended,
@@ -281,10 +312,11 @@ class _Reading:
             self._check_count(entry)
         self._kinds[entry.kind] += 1
         self._pulse.add(entry)
+        self._unaccounted.account(entry)
         for name in entry.people:
-            self._count(entry.person(name))
+            self._count(entry.index, f"people.{name}", entry.person(name))
         for name in entry.texts:
-            self._count(entry.text(name))
+            self._count(entry.index, f"texts.{name}", entry.text(name))
 
     def _check_count(self, entry: SealedEntry) -> None:
         said = ModelCount.of_body(entry.body)
@@ -295,8 +327,9 @@ class _Reading:
                 f"{entry.model} and {said.rotations} rotate keys, which is not so."
             )
 
-    def _count(self, opened: object) -> None:
+    def _count(self, index: int, name: str, opened: object) -> None:
         if opened is None:
             self._closed += 1
+            self._unaccounted.add(index, name)
         else:
             self._opened += 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -285,8 +286,9 @@ class Ledger:
             earlier=earlier,
             now=self._clock.now(),
         )
-        report = replace(report, waiting=self._store.waiting(), remembered=recalled.size)
         keyring = self._root.keyring(head.size, trust)
+        report = report.with_erasures(self._store.leaves(head.size, sys.maxsize), keyring)
+        report = replace(report, waiting=self._store.waiting(), remembered=recalled.size)
         return report.with_problems(self._problems_of_store(head, keyring, recalled))
 
     def _signer(self, role: KeyRole, kind: str) -> Signer:

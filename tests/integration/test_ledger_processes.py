@@ -10,6 +10,8 @@ from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from airflow_mlgov.errors import LedgerConflictError
 from airflow_mlgov.records.digest import Digest
 from airflow_mlgov.records.kinds import KeyRole
@@ -48,6 +50,7 @@ def _write(folder: Path, writer: int, start: Event, queue: Any) -> None:
     queue.put((receipts, slowest))
 
 
+@pytest.mark.attack(15, 16)
 def test_threats_15_and_16_sixteen_processes_race(tmp_path: Path) -> None:
     start, queue = CONTEXT.Event(), CONTEXT.Queue()
     workers = [
@@ -87,6 +90,7 @@ def _write_for_ever(folder: Path, name: str) -> None:
                 ledger.drain()
 
 
+@pytest.mark.attack(17)
 def test_threat_17_writers_killed_at_any_moment_lose_nothing_acknowledged(tmp_path: Path) -> None:
     ledger_in(tmp_path).drain()
     for attempt in range(15):
@@ -113,6 +117,7 @@ def test_threat_17_writers_killed_at_any_moment_lose_nothing_acknowledged(tmp_pa
     assert not list((tmp_path / "keys").glob(".*"))
 
 
+@pytest.mark.attack(16)
 def test_threat_16_two_sequencers_and_a_writer_without_the_log_key(tmp_path: Path) -> None:
     trust = ledger_in(tmp_path).trust_root()
     signers = open_signers(tmp_path / "keys")
@@ -161,6 +166,7 @@ def _offer(folder: Path, writer: int, start: Any, queue: Any) -> None:
     queue.put((writer, outcomes))
 
 
+@pytest.mark.attack(8)
 def test_threat_8_processes_that_race_for_one_key_leave_every_loser_on_record(
     tmp_path: Path,
 ) -> None:

@@ -10,41 +10,19 @@ process wrote.
 
 from __future__ import annotations
 
-import re
 import shutil
-import subprocess
-import sys
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from airflow_mlgov.service.ledger import EntryDraft, Ledger
-from airflow_mlgov.signers.file import open_signers
-from airflow_mlgov.stores.sqlite import SqliteStore
-
-pytestmark = pytest.mark.skipif(
-    shutil.which("strace") is None, reason="strace is not installed (Debian package strace)"
-)
-
-WORK = """
-import sys
-from pathlib import Path
 from airflow_mlgov.errors import LedgerError
 from airflow_mlgov.service.ledger import EntryDraft, Ledger
 from airflow_mlgov.signers.file import open_signers
 from airflow_mlgov.stores.sqlite import SqliteStore
 
-folder = Path(sys.argv[1])
-ledger = Ledger(SqliteStore(folder / "ledger.db"), open_signers(folder / "keys"))
-body = {"task": "d/r/t", "state": "success"}
-try:
-    receipt = ledger.append(EntryDraft("state.changed_by_hand", "", None, body, ("new",)))
-    print("ACKNOWLEDGED", receipt.leaf_hash, flush=True)
-    print("SEALED", ledger.seal(receipt).index, flush=True)
-except LedgerError as error:
-    print("REFUSED", type(error).__name__, flush=True)
-"""
 WRITES = {"write", "pwrite64", "pwritev", "ftruncate", "fallocate"}
 HARMLESS = {"close", "munmap", "stat", "lstat", "newfstatat", "fstat", "access", "readlink"}
 """Calls that are not failed, only killed at: the kernel gives them no such error here."""
@@ -73,39 +51,45 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def trace(folder: Path, *strace: str) -> tuple[int, str, str]:
-    """Run the work under strace; its exit code, what it said, and the calls that were seen."""
-    log = folder.with_name(f"{folder.name}.strace")
+def work_in(folder: Path) -> Callable[[Callable[[str], None]], None]:
+    """Append, and bring it under a checkpoint; say how far it came."""
+
+    def work(say: Callable[[str], None]) -> None:
+        ledger = ledger_in(folder)
+        try:
+            receipt = ledger.append(draft("new"))
+            say(f"ACKNOWLEDGED {receipt.leaf_hash}")
+            say(f"SEALED {ledger.seal(receipt).index}")
+        except LedgerError as error:
+            say(f"REFUSED {type(error).__name__}")
+        ledger._store.close()  # type: ignore[attr-defined]
+
+    return work
+
+
+def on_files(folder: Path) -> list[str]:
+    """Arguments with which strace looks at calls on the ledger's files only."""
     files = [f"{folder}/ledger.db{end}" for end in ("", "-wal", "-shm", ".lock")]
-    paths = [word for file in files for word in ("-P", file)]
-    done = subprocess.run(
-        ["strace", "-f", "-o", str(log), *paths, *strace, sys.executable, "-c", WORK, str(folder)],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert "Traceback" not in done.stderr, done.stderr
-    return done.returncode, done.stdout, log.read_text()
+    return [word for file in files for word in ("-P", file)]
 
 
 @pytest.fixture(scope="module")
-def calls(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Counter[str]:
+def calls(template: Path, tmp_path_factory: pytest.TempPathFactory, traced: Any) -> Counter[str]:
     """How often the work calls what, on the ledger's files."""
     folder = tmp_path_factory.mktemp("count") / "ledger"
     shutil.copytree(template, folder)
-    code, said, log = trace(folder)
-    assert (code, said.split()[0], said.split()[2]) == (0, "ACKNOWLEDGED", "SEALED")
-    return Counter(re.findall(r"^\d+ +(\w+)\(", log, flags=re.MULTILINE))
+    ended = traced(work_in(folder), *on_files(folder)).wait()
+    assert [line.split(" ")[0] for line in ended.said] == ["ACKNOWLEDGED", "SEALED"]
+    return Counter(ended.calls)
 
 
-def check(folder: Path, said: str) -> None:
+def check(folder: Path, said: list[str]) -> None:
     """What must hold afterwards, whatever was done to the process."""
     ledger = ledger_in(folder)
     ledger.drain()
     assert ledger.verify().problems == ()
     hashes = {entry.leaf_hash for entry in ledger.view().select()}
-    words = said.split()
+    words = " ".join(said).split(" ")
     if "ACKNOWLEDGED" in words:
         assert words[words.index("ACKNOWLEDGED") + 1] in hashes
     receipt = ledger.append(draft("new"))
@@ -113,36 +97,44 @@ def check(folder: Path, said: str) -> None:
     assert "ACKNOWLEDGED" not in words or receipt.leaf_hash in words
     assert len(ledger.view().select("state.changed_by_hand")) == 7
     assert ledger.verify().is_fine
+    ledger._store.close()  # type: ignore[attr-defined]
 
 
-def play(template: Path, tmp_path: Path, calls: Counter[str], fault: str) -> Counter[str]:
+def play(
+    template: Path, tmp_path: Path, traced: Any, every: list[tuple[str, int]], fault: str
+) -> Counter[str]:
     """Play one fault at every call; how the process ended, by what it said last."""
     ends: Counter[str] = Counter()
-    for name, count in sorted(calls.items()):
-        for number in range(1, count + 1):
-            folder = tmp_path / f"{name}-{number}"
-            shutil.copytree(template, folder)
-            code, said, log = trace(folder, "-e", f"inject={name}:{fault}:when={number}")
-            assert "INJECTED" in log or code == -9, f"{name} {number} was not reached"
-            check(folder, said)
-            ends[" ".join(said.split()[::2]) or "nothing"] += 1
-            shutil.rmtree(folder)
+    for name, number in every:
+        folder = tmp_path / f"{name}-{number}"
+        shutil.copytree(template, folder)
+        inject = f"inject={name}:{fault}:when={number}"
+        ended = traced(work_in(folder), *on_files(folder), "-e", inject).wait()
+        assert ended.was_injected, f"{name} {number} was not reached"
+        check(folder, ended.said)
+        ends[" ".join(line.split(" ")[0] for line in ended.said) or "nothing"] += 1
+        shutil.rmtree(folder)
     return ends
 
 
-def test_killed_at_every_call(template: Path, tmp_path: Path, calls: Counter[str]) -> None:
-    ends = play(template, tmp_path, calls, "signal=KILL")
+@pytest.mark.attack(17)
+def test_killed_at_every_call(
+    template: Path, tmp_path: Path, traced: Any, calls: Counter[str], each: Any
+) -> None:
+    ends = play(template, tmp_path, traced, each(calls), "signal=KILL")
     print(dict(calls), dict(ends))
     assert ends["nothing"] > 5
     assert ends["ACKNOWLEDGED"] > 5
+    assert ends["ACKNOWLEDGED SEALED"] > 5  # while it copies its log into the database
 
 
+@pytest.mark.attack(18)
 @pytest.mark.parametrize("error", ["EIO", "ENOSPC"])
 def test_every_call_fails_once(
-    template: Path, tmp_path: Path, calls: Counter[str], error: str
+    template: Path, tmp_path: Path, traced: Any, calls: Counter[str], each: Any, error: str
 ) -> None:
     wanted = WRITES if error == "ENOSPC" else set(calls) - HARMLESS
-    failed = Counter({name: count for name, count in calls.items() if name in wanted})
-    ends = play(template, tmp_path, failed, f"error={error}")
-    print(dict(failed), dict(ends))
+    failed = [(name, number) for name, number in each(calls) if name in wanted]
+    ends = play(template, tmp_path, traced, failed, f"error={error}")
+    print(dict(calls), dict(ends))
     assert sum(count for said, count in ends.items() if "REFUSED" in said) > 2

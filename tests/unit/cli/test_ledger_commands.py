@@ -164,6 +164,7 @@ def test_a_malformed_trust_file_exits_1(home: Path) -> None:
     assert run("verify", "--trust", str(home / "trust.json")) == 1
 
 
+@pytest.mark.attack(31)
 def test_threat_31_show_prints_one_line_an_entry_whatever_the_names(
     home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -308,6 +309,7 @@ def test_an_export_is_read_by_an_outside_reader(
     assert len(leaves) == 3
 
 
+@pytest.mark.attack(5)
 @pytest.mark.parametrize(
     "words", [("show",), ("verify",), ("checkpoint", "--file", "{}/kept.note")], ids=lambda w: w[0]
 )

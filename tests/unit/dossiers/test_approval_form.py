@@ -77,6 +77,7 @@ def test_says_what_is_asked_who_sits_and_what_was_found():
     assert html.count("<table>") == 3
 
 
+@pytest.mark.attack(31)
 @pytest.mark.parametrize(
     "hostile",
     [
@@ -146,6 +147,7 @@ def test_what_is_no_digest_shows_as_none():
     assert "code no digest, seed 1" in html
 
 
+@pytest.mark.attack(31)
 def test_the_headline_is_one_short_line_of_plain_text():
     headline = subject_of(
         replace(FORM, model_name="a\nb\u202e", registry_version="9\n" * 10_000, requester="x")

@@ -73,6 +73,7 @@ def test_what_is_no_bundle_is_altered(golden, bundled):
     assert check_bundle(b"x", golden.trust, now=bundled.now).verdict is Verdict.ALTERED
 
 
+@pytest.mark.attack(23)
 def test_23_proofs_with_a_hash_too_many_or_few_or_of_another_entry(bundled):
     honest = TlogProof.parse(bundled.files[PROOF_3])
     for forged in (
@@ -90,6 +91,7 @@ def test_23_proofs_with_a_hash_too_many_or_few_or_of_another_entry(bundled):
     assert bundled.check().verdict is Verdict.FINE
 
 
+@pytest.mark.attack(14)
 def test_14_an_entry_that_the_log_does_not_hold(bundled, golden):
     bundled.files["entries/3.dsse"] = golden.leaf("writer", key="sha256:" + "9" * 64)
     report = bundled.check()
@@ -97,6 +99,7 @@ def test_14_an_entry_that_the_log_does_not_hold(bundled, golden):
     assert "Entry 3 is not in the tree" in said(report)
 
 
+@pytest.mark.attack(25)
 def test_25_a_checkpoint_of_another_log_or_malformed(bundled, golden):
     note = bundled.files["checkpoint"]
     other = golden.sign(bundled.leaves, origin="other/log")
@@ -105,6 +108,7 @@ def test_25_a_checkpoint_of_another_log_or_malformed(bundled, golden):
         assert bundled.check().verdict is Verdict.ALTERED
 
 
+@pytest.mark.attack(25)
 def test_25_a_checkpoint_that_an_unknown_key_signed(bundled, golden):
     bundled.files["checkpoint"] = golden.sign(bundled.leaves, role="stranger")
     report = bundled.check()
@@ -128,6 +132,7 @@ def test_the_list_may_not_contradict_what_is_signed(bundled, change):
     assert bundled.check().verdict is Verdict.ALTERED
 
 
+@pytest.mark.attack(26)
 def test_26_trust_comes_from_the_trust_file_alone(bundled, golden):
     key = golden.trust.log_keys[0]
     stranger = TrustRoot(golden.origin, (replace(key, public_key=golden.public("stranger")),))
@@ -162,6 +167,7 @@ def test_a_key_that_may_not_sign_the_kind(bundled, golden):
     assert "A writer key may not sign model.indexed" in said(report)
 
 
+@pytest.mark.attack(28)
 @pytest.mark.parametrize("index", [1, 3, 4])
 def test_28_an_entry_that_was_left_out_with_all_its_files(bundled, index):
     bundled.seal(leave_out={index})
@@ -170,6 +176,7 @@ def test_28_an_entry_that_was_left_out_with_all_its_files(bundled, index):
     assert "the bundle holds 2 of them: 1 were left out" in said(report)
 
 
+@pytest.mark.attack(28)
 def test_28_an_entry_without_proof_and_a_proof_without_entry(bundled):
     proof = bundled.files.pop(PROOF_3)
     assert bundled.check().verdict is Verdict.INCOMPLETE
@@ -180,6 +187,7 @@ def test_28_an_entry_without_proof_and_a_proof_without_entry(bundled):
     assert "Entry 3 is not in the bundle" in said(report)
 
 
+@pytest.mark.attack(28)
 def test_28_the_first_entry_was_left_out(bundled):
     bundled.seal(leave_out={0})
     report = bundled.check()
@@ -187,6 +195,7 @@ def test_28_the_first_entry_was_left_out(bundled):
     assert "Entry 0" in said(report)
 
 
+@pytest.mark.attack(28)
 def test_28_without_a_count_the_bundle_is_incomplete(bundled):
     bundled.seal(leave_out={5})
     report = bundled.check()
@@ -228,6 +237,7 @@ def test_a_manifest_that_is_none(bundled, golden):
     assert "Malformed manifest" in said(report)
 
 
+@pytest.mark.attack(28)
 def test_28_a_file_that_the_list_has_and_the_bundle_has_not(bundled):
     with zipfile.ZipFile(io.BytesIO(bundled.data())) as archive:
         files = {name: archive.read(name) for name in archive.namelist()}
@@ -301,6 +311,7 @@ def test_a_text_that_is_not_what_was_committed_to(bundled, golden):
         assert bundled.check().verdict is verdict
 
 
+@pytest.mark.attack(33)
 def test_33_a_person_who_was_erased_leaves_a_sound_bundle(bundled):
     del bundled.files["disclosures/1.json"]
     report = bundled.check()
@@ -384,6 +395,7 @@ def test_age_is_that_of_the_newest_entry_of_the_logs_key(bundled):
     assert "2026-01-02" in said(report)
 
 
+@pytest.mark.attack(20)
 def test_20_a_signed_time_that_is_still_to_come(bundled):
     now = bundled.now - timedelta(days=365)
     report = check_bundle(bundled.data(), bundled.golden.trust, now=now, max_age=timedelta(days=7))
@@ -404,6 +416,7 @@ def test_not_more_lines_than_somebody_reads():
     assert len(report.lines()) < MAX_LINES + 20
 
 
+@pytest.mark.attack(14)
 def test_14_every_flipped_bit_of_every_file_is_found(bundled):
     for name, honest in sorted(bundled.files.items()):
         for at in range(0, len(honest), 11):
@@ -427,6 +440,7 @@ def test_any_content_of_any_file_ends_in_a_report(bundled, name, content):
     bundled.files[name] = honest
 
 
+@pytest.mark.attack(28)
 @pytest.mark.parametrize("name", sorted(["checkpoint", PROOF_3, "entries/3.dsse"]))
 def test_28_every_file_that_is_taken_away_lacks(bundled, name):
     del bundled.files[name]

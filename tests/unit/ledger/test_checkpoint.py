@@ -34,6 +34,7 @@ def lines_of(golden: Any) -> tuple[str, str, str, str]:
     return origin, size, root, signature
 
 
+@pytest.mark.attack(25)
 def test_threat_25_anything_but_the_exact_note_is_refused(golden: Any) -> None:
     origin, size, root, sig = lines_of(golden)
     text = golden.note.decode()
@@ -85,6 +86,7 @@ def test_threat_25_anything_but_the_exact_note_is_refused(golden: Any) -> None:
             open_checkpoint(note, golden.trust.log_keys, origin=golden.origin)
 
 
+@pytest.mark.attack(25)
 @pytest.mark.parametrize("extra", ["extension\n", "\n", "a\nb\n"])
 def test_threat_25_extension_lines_are_refused_though_they_are_signed(
     golden: Any, extra: str
@@ -98,6 +100,7 @@ def test_threat_25_extension_lines_are_refused_though_they_are_signed(
         )
 
 
+@pytest.mark.attack(25)
 def test_threat_25_a_checkpoint_of_another_log_is_refused_though_the_key_is_right(
     golden: Any,
 ) -> None:
@@ -108,6 +111,7 @@ def test_threat_25_a_checkpoint_of_another_log_is_refused_though_the_key_is_righ
         open_checkpoint(note, golden.trust.log_keys, origin=golden.origin)
 
 
+@pytest.mark.attack(25)
 def test_threat_25_an_unknown_key_has_its_own_error_and_exit_code(golden: Any) -> None:
     note = golden.sign(golden.leaves, role="writer")
     with pytest.raises(UnknownKeyError) as caught:
@@ -115,6 +119,7 @@ def test_threat_25_an_unknown_key_has_its_own_error_and_exit_code(golden: Any) -
     assert caught.value.exit_code == 3
 
 
+@pytest.mark.attack(25)
 def test_threat_25_the_same_four_byte_hash_does_not_make_a_key_known(golden: Any) -> None:
     ours = golden.trust.log_keys[0]
     body = golden.sign(golden.leaves).split(b"\n\n")[0] + b"\n"

@@ -39,6 +39,7 @@ def test_pae_is_the_specification_s() -> None:
     assert pae(b"hello") == b"DSSEv1 43 application/vnd.airflow-mlgov.entry.v1+json 5 hello"
 
 
+@pytest.mark.attack(1)
 def test_threat_1_another_payload_under_the_same_signature_is_refused() -> None:
     forged = open_envelope(changed(payload=base64.b64encode(b'{"a":2}').decode()))
     with pytest.raises(LedgerIntegrityError, match="altered"):
@@ -58,6 +59,7 @@ def test_another_key_is_refused_whether_or_not_it_is_named() -> None:
 SIGNED = json.loads(changed())["signatures"][0]
 
 
+@pytest.mark.attack(32)
 @pytest.mark.parametrize(
     "data",
     [

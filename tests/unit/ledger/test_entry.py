@@ -117,6 +117,7 @@ def test_what_is_read_is_written_the_same() -> None:
     assert Entry.decode(canonical_bytes(GOOD)).encode() == canonical_bytes(GOOD)
 
 
+@pytest.mark.attack(29)
 @pytest.mark.parametrize(
     "changes",
     [
@@ -318,6 +319,7 @@ def test_a_body_that_cannot_be_signed_is_refused(value: Any) -> None:
         replace(entry, body={**entry.body, "more": value}).encode()
 
 
+@pytest.mark.attack(30)
 def test_threat_30_the_envelope_may_have_16_kib_and_no_byte_more(golden: Any) -> None:
     def leaf(length: int) -> bytes:
         value = {**GOOD, "body": {**GOOD["body"], "pad": "x" * length}}  # type: ignore[dict-item]

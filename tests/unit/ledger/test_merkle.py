@@ -62,6 +62,7 @@ BIG = tree(33)
 ROOTS = [mth(LEAVES[:n]) for n in SIZES]
 
 
+@pytest.mark.attack(21)
 @pytest.mark.parametrize("n", SIZES)
 def test_threat_21_roots_of_all_sizes(n: int) -> None:
     peaks: tuple[bytes, ...] = ()
@@ -88,6 +89,7 @@ def test_every_consistency_proof(n: int) -> None:
         merkle.verify_consistency(m, n, proof, ROOTS[m], ROOTS[n])
 
 
+@pytest.mark.attack(23)
 @pytest.mark.parametrize("n", [1, 2, 3, 4, 5, 7, 8, 9, 16, 17, 31, 32, 33])
 def test_threat_23_inclusion_proofs_with_anything_else_are_refused(n: int) -> None:
     for m in range(n):
@@ -109,6 +111,7 @@ def test_threat_23_inclusion_proofs_with_anything_else_are_refused(n: int) -> No
             merkle.verify_inclusion(leaf, m, n, proof, sha(ROOTS[n]))
 
 
+@pytest.mark.attack(23)
 @pytest.mark.parametrize("n", [1, 2, 3, 4, 6, 7, 8, 9, 16, 17, 31, 32, 33])
 def test_threat_23_consistency_proofs_with_anything_else_are_refused(n: int) -> None:
     for m in range(n + 1):
@@ -148,6 +151,7 @@ def test_a_wrong_size_with_the_right_hashes_is_refused_or_proves_the_same_positi
                     )
 
 
+@pytest.mark.attack(23)
 def test_threat_23_more_hashes_than_the_size_takes_are_refused_even_if_the_root_fits() -> None:
     leaf, more = merkle.leaf_hash(b"leaf"), sha(b"more")
     for root in (merkle.node_hash(more, leaf), merkle.node_hash(leaf, more)):
@@ -155,6 +159,7 @@ def test_threat_23_more_hashes_than_the_size_takes_are_refused_even_if_the_root_
             merkle.verify_inclusion(leaf, 0, 1, [more], root)
 
 
+@pytest.mark.attack(24)
 def test_threat_24_a_node_offered_as_a_leaf_is_refused() -> None:
     left, right = merkle.leaf_hash(LEAVES[0]), merkle.leaf_hash(LEAVES[1])
     node = merkle.node_hash(left, right)
@@ -174,6 +179,7 @@ def test_peaks_that_do_not_fit_the_size_are_refused(peaks: tuple[bytes, ...], si
         merkle.append_leaf(peaks, size, b"y" * 32)
 
 
+@pytest.mark.attack(21)
 def test_threat_21_sizes_around_powers_of_two_up_to_a_large_one() -> None:
     top = 2**10 + 1
     hashes = [sha(bytes([i % 256, i // 256])) for i in range(top)]
@@ -204,6 +210,7 @@ def test_questions_beyond_the_tree_are_refused(call: object) -> None:
         call()  # type: ignore[operator]
 
 
+@pytest.mark.attack(23)
 def test_threat_23_hashes_of_another_length_prove_nothing() -> None:
     """Cut elsewhere, the bytes under a node's hash would prove what never was a leaf."""
     tree = merkle.MerkleTree(merkle.leaf_hash(leaf) for leaf in LEAVES[:2])
@@ -214,6 +221,7 @@ def test_threat_23_hashes_of_another_length_prove_nothing() -> None:
             merkle.verify_inclusion(leaf, 0, 2, [sibling], tree.root())
 
 
+@pytest.mark.attack(23)
 @pytest.mark.parametrize("place", range(3))
 @pytest.mark.parametrize("other", ["x" * 32, None, b"x" * 31, b"x" * 33])
 def test_threat_23_what_is_no_hash_is_refused_wherever_it_stands(place: int, other: object) -> None:

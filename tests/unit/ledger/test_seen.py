@@ -34,6 +34,7 @@ ASSETS = Path(__file__).parents[2] / "assets" / "ledger"
 LEAVES = [bytes([number]) * 3 for number in range(9)]
 
 
+@pytest.mark.attack(21)
 @pytest.mark.parametrize("size", range(10))
 def test_threat_21_every_later_tree_extends_and_no_earlier_one(golden: Any, size: int) -> None:
     seen = seen_of(golden, LEAVES[:size])
@@ -42,6 +43,7 @@ def test_threat_21_every_later_tree_extends_and_no_earlier_one(golden: Any, size
         assert seen.is_extended_by(newest, LEAVES[size:later]) is (later >= size)
 
 
+@pytest.mark.attack(10)
 @pytest.mark.parametrize("size", range(1, 9))
 @pytest.mark.parametrize("later", [8, 9])
 def test_threat_10_a_tree_with_another_past_does_not_extend(

@@ -94,11 +94,13 @@ def test_entries_are_selected_in_order_by_kind_model_and_version(golden: Any) ->
     assert view.violations == []
 
 
+@pytest.mark.attack(1, 2)
 def test_threat_1_and_2_an_edited_payload(golden: Any) -> None:
     forged = forge(golden.leaves[2], model="other")
     must_fail(golden, [*golden.leaves[:2], forged], golden.note, "root hash")
 
 
+@pytest.mark.attack(3)
 def test_threat_3_payload_hash_and_nodes_changed_without_the_key(golden: Any) -> None:
     leaves = [*golden.leaves[:2], golden.leaf("writer")]
     honest = golden.note.decode().split("\n")
@@ -109,18 +111,21 @@ def test_threat_3_payload_hash_and_nodes_changed_without_the_key(golden: Any) ->
     assert any("does not fit" in problem for problem in report.problems)
 
 
+@pytest.mark.attack(3)
 def test_threat_3_signed_with_another_key_is_an_unknown_key(golden: Any) -> None:
     report = check(golden, golden.leaves, golden.sign(golden.leaves, role="mallory"))
     assert report.exit_code == 3
     assert not report.is_fine
 
 
+@pytest.mark.attack(4)
 @pytest.mark.parametrize("index", [0, 1, 2])
 def test_threat_4_one_entry_deleted(golden: Any, index: int) -> None:
     leaves = golden.leaves[:index] + golden.leaves[index + 1 :]
     must_fail(golden, leaves, golden.note, "removed")
 
 
+@pytest.mark.attack(5)
 def test_threat_5_and_12_a_shorter_ledger_is_found_by_a_checkpoint_kept_elsewhere(
     golden: Any,
 ) -> None:
@@ -135,6 +140,7 @@ def test_threat_5_and_12_a_shorter_ledger_is_found_by_a_checkpoint_kept_elsewher
     )
 
 
+@pytest.mark.attack(10)
 def test_threat_10_and_11_a_rewritten_ledger_is_found_by_a_checkpoint_kept_elsewhere(
     golden: Any,
 ) -> None:
@@ -158,6 +164,7 @@ def test_a_checkpoint_over_the_empty_ledger_fits_every_ledger(golden: Any) -> No
     assert check(golden, golden.leaves, golden.note, empty).is_fine
 
 
+@pytest.mark.attack(6)
 @pytest.mark.parametrize(("i", "j"), [(0, 1), (1, 2), (0, 2)])
 def test_threat_6_two_entries_swapped(golden: Any, i: int, j: int) -> None:
     leaves = list(golden.leaves)
@@ -165,6 +172,7 @@ def test_threat_6_two_entries_swapped(golden: Any, i: int, j: int) -> None:
     must_fail(golden, leaves, golden.note, "moved")
 
 
+@pytest.mark.attack(7)
 def test_threat_7_an_entry_twice(golden: Any) -> None:
     must_fail(golden, [*golden.leaves, golden.leaves[2]], golden.note, "added")
     leaves = [*golden.leaves, golden.leaves[2]]
@@ -172,11 +180,13 @@ def test_threat_7_an_entry_twice(golden: Any) -> None:
     assert report.problems == ("Entry 3 counts for nothing: It stands in the ledger twice.",)
 
 
+@pytest.mark.attack(9)
 def test_threat_9_a_back_dated_entry(golden: Any) -> None:
     leaves = [golden.leaves[0], golden.leaf("writer"), *golden.leaves[1:]]
     must_fail(golden, leaves, golden.note, "added")
 
 
+@pytest.mark.attack(14)
 @pytest.mark.parametrize("index", [0, 1, 2])
 def test_threat_14_one_bit_in_any_byte_of_an_entry(golden: Any, index: int) -> None:
     for position in range(0, len(golden.leaves[index]), 37):
@@ -186,6 +196,7 @@ def test_threat_14_one_bit_in_any_byte_of_an_entry(golden: Any, index: int) -> N
         assert report.exit_code == 1, position
 
 
+@pytest.mark.attack(14)
 def test_threat_14_one_bit_in_any_byte_of_the_note(golden: Any) -> None:
     for position in range(len(golden.note)):
         for bit in (0, 5):
@@ -194,6 +205,7 @@ def test_threat_14_one_bit_in_any_byte_of_the_note(golden: Any) -> None:
             assert check(golden, golden.leaves, bytes(note)).exit_code in {1, 3}, position
 
 
+@pytest.mark.attack(14)
 def test_threat_14_one_bit_in_a_disclosure(golden: Any) -> None:
     vote = decode_leaf(golden.leaves[2])[0]
     fields = golden.disclosures[vote.key]
@@ -207,6 +219,7 @@ def test_threat_14_one_bit_in_a_disclosure(golden: Any) -> None:
         assert report.exit_code == 1
 
 
+@pytest.mark.attack(3)
 def test_threat_33_erased_people_leave_a_ledger_that_verifies(golden: Any) -> None:
     report = check(golden, golden.leaves, golden.note, disclose=lambda key: {})
     assert report.is_fine
@@ -282,6 +295,7 @@ VIOLATIONS = {
 }
 
 
+@pytest.mark.attack(3)
 @pytest.mark.parametrize("name", VIOLATIONS)
 def test_threat_32_an_entry_with_the_wrong_key_counts_for_nothing(golden: Any, name: str) -> None:
     role, changes, reason = VIOLATIONS[name]
@@ -308,6 +322,7 @@ def test_an_entry_of_an_unknown_key_counts_for_nothing(golden: Any) -> None:
     assert check(golden, leaves, golden.sign(leaves)).exit_code == 3
 
 
+@pytest.mark.attack(3)
 def test_threat_32_an_entry_whose_signature_does_not_fit_counts_for_nothing_though_the_log_holds_it(
     golden: Any,
 ) -> None:
@@ -327,6 +342,7 @@ def test_junk_that_was_sequenced_is_reported_and_stops_nobody(golden: Any, junk:
     assert check(golden, leaves, golden.sign(leaves)).exit_code == 1
 
 
+@pytest.mark.attack(29)
 def test_threat_29_a_payload_with_two_kinds_is_neither(golden: Any) -> None:
     payload = (
         decode_leaf(golden.leaf("writer"))[0]
@@ -438,6 +454,7 @@ def test_a_ledger_that_does_not_begin_with_genesis(golden: Any) -> None:
     assert check(golden, leaves, golden.sign(leaves)).exit_code == 1
 
 
+@pytest.mark.attack(21)
 def test_threat_21_the_empty_ledger(golden: Any) -> None:
     assert check(golden, [], golden.sign([])).is_fine
     assert view_of(golden, []).select() == []

@@ -50,6 +50,7 @@ def test_keys_are_sorted_by_utf16_code_units() -> None:
     assert list(json.loads(canonical_bytes(value))) == ["\r", "1", "\u0080", "\U0001f600", "\uff21"]
 
 
+@pytest.mark.attack(29)
 @pytest.mark.parametrize(
     "data",
     [
@@ -94,6 +95,7 @@ def test_threat_29_another_spelling_is_refused(data: bytes) -> None:
         parse_canonical(data)
 
 
+@pytest.mark.attack(29)
 @pytest.mark.parametrize(
     "value",
     [
@@ -115,6 +117,7 @@ def test_threat_29_what_cannot_be_signed_is_refused(value: Any) -> None:
         canonical_bytes(value)
 
 
+@pytest.mark.attack(29)
 def test_depth_is_bounded_exactly() -> None:
     def nested(levels: int) -> Any:
         value: Any = 1
@@ -127,6 +130,7 @@ def test_depth_is_bounded_exactly() -> None:
         canonical_bytes(nested(MAX_DEPTH + 1))
 
 
+@pytest.mark.attack(29)
 def test_texts_that_look_alike_stay_different_and_are_kept_exactly() -> None:
     texts = ["a", "a\u200b", "\u202ea", "\ufeffa", "\u0430"]
     assert len({canonical_bytes(text) for text in texts}) == len(texts)

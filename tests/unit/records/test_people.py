@@ -25,6 +25,7 @@ def test_another_salt_or_value_does_not_open_it() -> None:
             other.check(disclosure.commitment)
 
 
+@pytest.mark.attack(34)
 def test_threat_34_the_same_person_is_unlinkable_and_not_guessable_without_the_salt() -> None:
     guess = {"id": "ada@bank.example", "name": "ada@bank.example"}
     first, second = Disclosure.of(guess), Disclosure.of(guess)

@@ -152,6 +152,7 @@ def test_evidence_that_is_gone_is_told(candidate):
     assert "could not be had" in "\n".join(report.lines())
 
 
+@pytest.mark.attack(33)
 def test_33_who_was_erased_is_not_in_it(candidate, tmp_path):
     before = make(candidate)
     with sqlite3.connect(tmp_path / "ledger.db") as connection:

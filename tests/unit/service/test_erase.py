@@ -84,6 +84,7 @@ def payloads(world) -> list[bytes]:
     return [base64.b64decode(json.loads(leaf)["payload"]) for leaf in leaves]
 
 
+@pytest.mark.attack(33)
 def test_threat_33_a_person_goes_and_the_ledger_verifies(fresh, store, tmp_path):
     request = fresh.ask()
     with pytest.raises(Exception, match="rejected"):

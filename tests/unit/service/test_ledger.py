@@ -124,6 +124,7 @@ def test_no_name_and_no_text_stands_in_a_leaf(home: Home) -> None:
         assert not any(secret in payload for secret in (b"ada@bank", b"Ada L", b"first"))
 
 
+@pytest.mark.attack(7)
 def test_threat_7_the_same_draft_again_is_one_entry(home: Home) -> None:
     ledger = home.ledger()
     first = ledger.append(DRAFT)
@@ -154,6 +155,7 @@ DIFFERENT: dict[str, EntryDraft] = {
 }
 
 
+@pytest.mark.attack(8)
 @pytest.mark.parametrize("differs", DIFFERENT)
 def test_threat_8_another_content_under_the_same_identity_is_a_conflict_on_record(
     home: Home, differs: str
@@ -170,13 +172,10 @@ def test_threat_8_another_content_under_the_same_identity_is_a_conflict_on_recor
     assert refused.body == {"key": first.key, "kind": "model.trained", "differs": [differs]}
 
 
+@pytest.mark.attack(8)
 def test_threat_8_another_signer_is_a_conflict(home: Home) -> None:
     ledger = home.ledger()
-    vote = replace(
-        DRAFT,
-        kind="approval.voted",
-        body={"request_sha256": "sha256:" + "c" * 64, "choice": "approve"},
-    )
+    vote = replace(DRAFT, kind="approval.voted", body=VOTE)
     ledger.append(vote)
     with pytest.raises(LedgerConflictError, match="signer"):
         ledger.append(vote, role=KeyRole.ATTESTOR)
@@ -190,7 +189,89 @@ def test_what_was_erased_counts_as_the_same(home: Home) -> None:
     assert ledger.append(replace(DRAFT, texts={"summary": "who knows"})) == first
     (entry,) = ledger.view().select("model.trained")
     assert (entry.person("developer"), entry.text("summary")) == (None, None)
+
+
+def erased(*fields: tuple[int, str]) -> EntryDraft:
+    """What puts on record that fields were erased."""
+    body = {"because": "request", "count": len(fields), "fields": [list(f) for f in fields]}
+    return EntryDraft("erased", "", None, body, (str(fields),))
+
+
+@pytest.mark.attack(33)
+def test_threat_33_what_was_removed_is_told_from_what_was_erased(home: Home) -> None:
+    ledger = home.ledger()
+    receipt = ledger.append(DRAFT)
+    ledger.seal(ledger.append(erased((1, "people.developer")), role=KeyRole.LOG))
+    home.store().erase([(receipt.key, "people.developer")])
+    report = ledger.verify()
+    assert (report.is_fine, report.closed, report.unaccounted) == (True, 1, ())
+    home.sql("DELETE FROM disclosures")
+    report = ledger.verify()
+    assert (report.exit_code, report.closed) == (1, 2)
+    assert report.unaccounted == ((1, "texts.summary"),)
+    assert report.as_json()["unaccounted"] == [[1, "texts.summary"]]
+    (problem,) = report.problems
+    assert problem.startswith("1 name(s) or text(s) cannot be read, and no `erased` entry accounts")
+    assert "(first: texts.summary of entry 1)" in problem
+    ledger.seal(ledger.append(erased((1, "texts.summary")), role=KeyRole.LOG))
     assert ledger.verify().is_fine
+
+
+@pytest.mark.attack(33)
+def test_threat_33_what_an_entry_announces_before_there_is_anything_to_erase_is_no_account(
+    home: Home,
+) -> None:
+    ledger = home.ledger()
+    ledger.append(erased((2, "people.developer"), (2, "texts.summary")), role=KeyRole.LOG)
+    ledger.seal(ledger.append(DRAFT))
+    home.sql("DELETE FROM disclosures")
+    assert len(ledger.verify().unaccounted) == 2
+
+
+@pytest.mark.attack(33)
+@pytest.mark.parametrize("names", ["people.developer", "texts.summary"])
+def test_threat_33_an_erasure_during_a_verification_is_no_problem_and_hides_none(
+    home: Home, names: str
+) -> None:
+    """What was erased after the head was read is accounted for after it."""
+    ledger = home.ledger()
+    receipt = ledger.append(DRAFT)
+    ledger.drain()
+    honest, other = ledger._store.disclosures, home.ledger()  # type: ignore[attr-defined]
+
+    def disclosures(key: str) -> Any:
+        if key == receipt.key and other._store.head().size == 2:  # type: ignore[attr-defined]
+            other.seal(other.append(erased((1, names)), role=KeyRole.LOG))
+            home.store().erase([(receipt.key, names)])
+        return honest(key)
+
+    ledger._store.disclosures = disclosures  # type: ignore[attr-defined]
+    report = ledger.verify()
+    assert (report.is_fine, report.size, report.closed) == (True, 2, 1)
+    home.sql("DELETE FROM disclosures")
+    assert len(home.ledger().verify().unaccounted) == 1
+
+
+@pytest.mark.attack(33)
+def test_threat_33_who_does_not_know_the_key_cannot_tell_what_was_erased(home: Home) -> None:
+    ledger = home.ledger()
+    receipt = ledger.append(DRAFT)
+    trust = ledger.trust_root()
+    ledger.seal(ledger.append(erased((1, "texts.summary")), role=KeyRole.LOG))
+    home.store().erase([(receipt.key, "texts.summary")])
+    ledger.seal(
+        ledger.append(replace(DRAFT, kind="approval.voted", body=VOTE), role=KeyRole.ATTESTOR)
+    )
+    stranger = replace(trust, attestor_keys=())
+    assert home.ledger(KeyRole.LOG).verify(stranger).exit_code == 3
+    home.sql("DELETE FROM disclosures")
+    report = home.ledger(KeyRole.LOG).verify(stranger)
+    assert (report.exit_code, report.problems) == (3, ())
+    assert "one of an unknown key may" in report.remarks[0]
+    assert home.ledger().verify(trust).exit_code == 1
+
+
+VOTE = {"request_sha256": "sha256:" + "c" * 64, "choice": "approve"}
 
 
 def test_texts_are_normalised_and_identities_are_not(home: Home) -> None:
@@ -240,7 +321,7 @@ def test_a_key_signs_only_what_it_may_and_only_where_it_is(home: Home) -> None:
         home.ledger(KeyRole.LOG).append(DRAFT)
 
 
-def test_threat_25_without_a_sequencer_seal_waits_and_gives_up_closed(home: Home) -> None:
+def test_without_a_sequencer_seal_waits_and_gives_up_closed(home: Home) -> None:
     trust = home.ledger().trust_root()
     writer = home.ledger(KeyRole.WRITER, trust=trust)
     receipt = writer.append(DRAFT)
@@ -319,6 +400,7 @@ STORE_ATTACKS = {
 }
 
 
+@pytest.mark.attack(1, 4, 6, 9, 14)
 @pytest.mark.parametrize("name", STORE_ATTACKS)
 def test_rows_altered_in_the_database_are_found_by_verify(home: Home, name: str) -> None:
     ledger = home.ledger()
@@ -331,6 +413,7 @@ def test_rows_altered_in_the_database_are_found_by_verify(home: Home, name: str)
     assert home.store().waiting() == 0
 
 
+@pytest.mark.attack(1, 4, 6, 9, 14)
 @pytest.mark.parametrize(
     "name", [n for n in STORE_ATTACKS if not n.startswith(("7", "disc", "5 newest"))]
 )
@@ -429,6 +512,7 @@ def test_an_append_asks_the_store_once(home: Home, monkeypatch: pytest.MonkeyPat
     assert calls == ["insert"]
 
 
+@pytest.mark.attack(2)
 def test_threat_2_a_second_view_finds_what_was_altered_after_the_first(home: Home) -> None:
     ledger = home.ledger()
     ledger.seal(ledger.append(DRAFT))
@@ -453,6 +537,7 @@ def test_a_ledger_without_its_genesis_is_not_begun_anew(home: Home) -> None:
     assert home.store().waiting() == 0
 
 
+@pytest.mark.attack(3)
 def test_threat_3_all_nodes_recomputed_without_the_key(home: Home) -> None:
     ledger = home.ledger()
     ledger.seal(ledger.append(DRAFT))
@@ -552,6 +637,7 @@ def test_an_acknowledged_entry_that_vanished_is_noticed(home: Home) -> None:
         ledger.seal(Receipt(receipt.key, "0" * 64))
 
 
+@pytest.mark.attack(12)
 def test_threat_12_a_deleted_write_ahead_log_is_found_by_a_checkpoint_kept_elsewhere(
     home: Home,
 ) -> None:
@@ -571,6 +657,7 @@ def test_threat_12_a_deleted_write_ahead_log_is_found_by_a_checkpoint_kept_elsew
     assert rest.ledger().verify(earlier=[kept]).exit_code == 1
 
 
+@pytest.mark.attack(20)
 @pytest.mark.parametrize("days", [-365, 365])
 def test_threat_20_a_clock_that_is_a_year_off_is_recorded_and_orders_nothing(
     home: Home, days: int

@@ -185,6 +185,7 @@ def test_the_flow_writes_what_people_do(flow):
     } <= found
 
 
+@pytest.mark.attack(35)
 def test_threat_35_no_leaf_holds_an_e_mail_address_or_a_name(flow):
     named = 0
     for payload, entry in zip(payloads(flow), flow.kinds(), strict=True):
@@ -198,6 +199,7 @@ def test_threat_35_no_leaf_holds_an_e_mail_address_or_a_name(flow):
     assert named > 15  # that the search finds addresses where they are
 
 
+@pytest.mark.attack(35)
 def test_threat_35_nor_does_an_erasure(flow, tmp_path):
     flow.clock.moment = datetime(2060, 1, 1, tzinfo=UTC)
     for person in PEOPLE:
@@ -223,6 +225,7 @@ def test_evidence_names_people_in_policy_packs_and_nowhere_else(flow):
     assert len(documents) > 4
 
 
+@pytest.mark.attack(34)
 def test_threat_34_a_committed_e_mail_address_cannot_be_guessed_without_its_salt(flow):
     """A dictionary that holds the right address: nothing of the leaf confirms it."""
     dictionary = [person for n in range(300) for person in _spellings(f"user{n}@bank.example")]
@@ -275,6 +278,7 @@ def _keys(world, entry, dictionary) -> set[bytes]:
     }
 
 
+@pytest.mark.attack(34)
 def test_threat_34_the_key_of_a_vote_is_made_of_what_the_leaf_shows(flow):
     """It has no salt: a name in it could be guessed by trying, and would outlive its erasure."""
     for entry in flow.kinds("approval.voted"):

@@ -147,6 +147,7 @@ READERS: dict[str, Callable[[Ledger], Any]] = {
 }
 
 
+@pytest.mark.attack(5, 10, 11)
 @pytest.mark.parametrize("reader", READERS)
 @pytest.mark.parametrize("attack", ATTACKS)
 @pytest.mark.parametrize("log_key", [True, False])
@@ -173,6 +174,7 @@ def test_a_ledger_that_was_set_back_is_found_by_who_saw_it(
     assert all(str(path) in caught.value.problem for path in place.kept("m"))
 
 
+@pytest.mark.attack(5, 10, 11)
 @pytest.mark.parametrize("attack", ATTACKS)
 def test_nothing_is_signed_over_a_ledger_that_was_set_back(place: Place, attack: str) -> None:
     see(place, "m")
@@ -189,6 +191,7 @@ def test_nothing_is_signed_over_a_ledger_that_was_set_back(place: Place, attack:
     assert place.store().head().size == before.size + 1
 
 
+@pytest.mark.attack(5, 10, 11)
 @pytest.mark.parametrize("attack", ATTACKS)
 def test_verify_says_so_and_what_is_remembered_stays(place: Place, attack: str) -> None:
     see(place, "m")
@@ -202,6 +205,7 @@ def test_verify_says_so_and_what_is_remembered_stays(place: Place, attack: str) 
         assert "contradict" in problem
 
 
+@pytest.mark.attack(5)
 def test_threat_5_all_checkpoints_gone(place: Place) -> None:
     see(place, "m")
     drop_checkpoints(place)
@@ -219,6 +223,7 @@ def _write_and_be_killed(place: Place) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+@pytest.mark.attack(12)
 def test_threat_12_a_deleted_write_ahead_log(place: Place) -> None:
     # What is in the main file is there; what a killed process wrote is in the log beside it.
     with closing(sqlite3.connect(place.file)) as connection:

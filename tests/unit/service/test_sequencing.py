@@ -146,6 +146,7 @@ def _draft(name: str) -> EntryDraft:
     return EntryDraft("policy.changed", "", None, body, (name,))
 
 
+@pytest.mark.attack(14)
 @pytest.mark.parametrize("number", [0, 7, 100, -1])
 def test_threat_14_a_bit_that_flips_while_an_entry_waits_is_not_signed_over(
     tmp_path: Path, number: int

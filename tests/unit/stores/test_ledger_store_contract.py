@@ -100,6 +100,7 @@ def test_entries_wait_until_they_are_sequenced_in_the_order_they_came(
     assert other.waiting() == 0
 
 
+@pytest.mark.attack(7)
 def test_threat_7_the_first_content_under_a_key_stays(store: LedgerStore) -> None:
     first = {"texts.comment": Disclosure.of("first")}
     second = {"texts.comment": Disclosure.of("second")}
@@ -123,6 +124,7 @@ def test_what_waits_can_be_read_in_the_order_it_came(store: LedgerStore) -> None
     assert store.inbox() == [InboxItem("c", b"leaf c")]
 
 
+@pytest.mark.attack(33)
 def test_threat_33_what_opens_a_commitment_can_be_erased(new_store: NewStore) -> None:
     store = new_store()
     shown = {name: Disclosure.of(name) for name in ("people.voter", "texts.comment")}
@@ -214,12 +216,14 @@ def assert_none_lost(store: LedgerStore, results: Sequence[dict[str, bytes]]) ->
     assert all(store.get(key)[0] == leaf for key, leaf in acknowledged)
 
 
+@pytest.mark.attack(15, 16)
 def test_threats_15_and_16_sixteen_threads_race(store: LedgerStore) -> None:
     with ThreadPoolExecutor(WRITERS) as pool:
         results = list(pool.map(lambda writer: race(store, writer), range(WRITERS)))
     assert_none_lost(store, results)
 
 
+@pytest.mark.attack(15, 16)
 def test_threats_15_and_16_sixteen_forked_processes_race(
     store: LedgerStore, new_store: NewStore
 ) -> None:
@@ -244,6 +248,7 @@ def test_threats_15_and_16_sixteen_forked_processes_race(
     assert_none_lost(store, results)
 
 
+@pytest.mark.attack(16)
 def test_threat_16_a_key_raced_against_the_rounds_that_move_it(new_store: NewStore) -> None:
     stop = threading.Event()
 

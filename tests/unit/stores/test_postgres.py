@@ -64,7 +64,8 @@ def execute(url: str, *statements: str) -> None:
             connection.execute(statement)
 
 
-def test_threat_16_a_writer_that_commits_after_a_higher_number_is_not_skipped(
+@pytest.mark.attack(19)
+def test_threat_19_a_writer_that_commits_after_a_higher_number_is_not_skipped(
     store: PostgresStore, url: str
 ) -> None:
     with psycopg.connect(url) as late:
@@ -97,7 +98,8 @@ def test_two_rounds_wait_for_each_other(store: PostgresStore, url: str) -> None:
     assert store.sequence(integrate).size == 2
 
 
-def test_threats_17_and_18_a_server_stopped_in_the_middle_loses_nothing(server, url: str) -> None:
+@pytest.mark.attack(22)
+def test_threat_22_a_server_stopped_in_the_middle_loses_nothing(server, url: str) -> None:
     stop = threading.Event()
 
     def write(writer: int) -> tuple[dict[str, bytes], int]:
@@ -147,6 +149,7 @@ ALTERATIONS = {
 }
 
 
+@pytest.mark.attack(1, 4, 14)
 @pytest.mark.parametrize("name", ALTERATIONS)
 def test_threats_1_2_4_14_altered_rows(store: PostgresStore, url: str, name: str) -> None:
     put(store, "a", "b", "c")
@@ -156,6 +159,7 @@ def test_threats_1_2_4_14_altered_rows(store: PostgresStore, url: str, name: str
         list(store.leaves(0, 3))
 
 
+@pytest.mark.attack(14)
 @pytest.mark.parametrize("change", ["leaf = '\\x00'", "leaf_hash = '\\x00'"])
 def test_threat_14_what_changed_in_the_inbox_is_not_sequenced(
     store: PostgresStore, url: str, change: str
@@ -211,6 +215,7 @@ def bytes_of_disclosures(url: str) -> bytes:
     return bytes(data)
 
 
+@pytest.mark.attack(33)
 def test_threat_33_erased_bytes_leave_the_table_s_file(store: PostgresStore, url: str) -> None:
     shown = {"people.voter": Disclosure.of({"id": "olivia", "name": "Olivia"})}
     kept = {"texts.comment": Disclosure.of("it stays")}
@@ -227,6 +232,7 @@ def test_threat_33_erased_bytes_leave_the_table_s_file(store: PostgresStore, url
     assert kept["texts.comment"].salt in after
 
 
+@pytest.mark.attack(33)
 def test_threat_33_only_the_owner_may_erase(roles, url: str) -> None:
     for role in roles:
         PostgresStore(url).insert(InboxItem(role, b"x"), {"texts.a": Disclosure.of("x")}, NOW)

@@ -65,6 +65,7 @@ def execute(url: str, *statements: str) -> None:
 
 
 @pytest.mark.parametrize("shown", [{}, SHOWN], ids=["bare", "with disclosures"])
+@pytest.mark.attack(16)
 def test_threat_16_a_key_is_not_taken_twice_when_a_round_moves_it_meanwhile(
     store: PostgresStore, url: str, shown: dict[str, Disclosure]
 ) -> None:
@@ -87,6 +88,7 @@ def test_threat_16_a_key_is_not_taken_twice_when_a_round_moves_it_meanwhile(
 
 
 @pytest.mark.parametrize("commits", [True, False])
+@pytest.mark.attack(16)
 def test_threat_16_a_key_that_another_writer_is_putting_in_is_waited_for(
     store: PostgresStore, url: str, commits: bool
 ) -> None:

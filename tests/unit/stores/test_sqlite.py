@@ -77,6 +77,7 @@ def test_entries_wait_in_the_inbox_until_they_are_sequenced(store: SqliteStore) 
     assert list(store.leaves(2, 9)) == [b"leaf c"]
 
 
+@pytest.mark.attack(7)
 def test_threat_7_a_key_is_kept_once_in_the_inbox_and_after(store: SqliteStore) -> None:
     disclosure = Disclosure.of("first")
     assert store.insert(InboxItem("a", b"one"), {"texts.comment": disclosure}, NOW) is None
@@ -212,6 +213,7 @@ ALTERATIONS = {
 }
 
 
+@pytest.mark.attack(1, 4, 14)
 @pytest.mark.parametrize("name", ALTERATIONS)
 def test_threats_1_2_4_14_rows_altered_in_the_file(store: SqliteStore, name: str) -> None:
     put(store, "a", "b", "c")
@@ -222,6 +224,7 @@ def test_threats_1_2_4_14_rows_altered_in_the_file(store: SqliteStore, name: str
         list(store.leaves(0, 3))
 
 
+@pytest.mark.attack(14)
 @pytest.mark.parametrize("change", ["leaf = x'00'", "leaf_hash = zeroblob(32)", "leaf = 'text'"])
 def test_threat_14_what_changed_in_the_inbox_is_not_sequenced(
     store: SqliteStore, change: str
@@ -280,6 +283,7 @@ def test_an_entry_that_is_too_long_is_not_taken(store: SqliteStore) -> None:
         store.insert(InboxItem("a", b"x" * 16_385), {}, NOW)
 
 
+@pytest.mark.attack(13)
 def test_threat_13_a_file_cut_at_many_lengths_is_damaged_or_shorter_and_never_a_crash(
     store: SqliteStore, tmp_path: Path
 ) -> None:
@@ -341,6 +345,7 @@ def fill(store: SqliteStore) -> None:
         store.insert(InboxItem(f"big{n}", b"x" * 16_000), {}, NOW)
 
 
+@pytest.mark.attack(18)
 def test_threat_18_a_full_disk_loses_nothing_and_says_so(store: SqliteStore) -> None:
     put(store, "a")
     connection = store._connection()
@@ -354,6 +359,7 @@ def test_threat_18_a_full_disk_loses_nothing_and_says_so(store: SqliteStore) -> 
     assert store.sequence(integrate).size == store.head().size
 
 
+@pytest.mark.attack(18)
 def test_threat_18_reading_only(store: SqliteStore) -> None:
     put(store, "a")
     store.sequence(integrate)

@@ -42,6 +42,7 @@ def kept(tmp_path: Path) -> SqliteStore:
     return SqliteStore(tmp_path / "ledger.db", timeout_s=0.2)
 
 
+@pytest.mark.attack(33)
 def test_threat_33_bytes_of_who_was_erased_are_in_no_file(kept: SqliteStore) -> None:
     rows = fill(kept, PEOPLE)
     gone = {key: opened for n, (key, opened) in enumerate(rows.items()) if n % 3 == 0}

@@ -187,6 +187,7 @@ def test_without_cryptography_it_says_what_it_needs(run):
     assert "needs the Python package 'cryptography'" in ended.stderr
 
 
+@pytest.mark.attack(31)
 def test_what_a_bundle_holds_cannot_move_the_cursor(run, files):
     bundle, trust = files
     bundle.write_bytes(bundle.read_bytes().replace(b"bundle.json", b"\x1b[31m\r\n.json"))

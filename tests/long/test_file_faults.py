@@ -1,0 +1,209 @@
+"""Remembering a checkpoint, and erasing, killed and failed at every call on a file; threats 17, 18.
+
+A file that is remembered is the old or the new one, never half of one. An erasure is not done, or
+is finished by calling again, and then its bytes are in no file.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airflow_mlgov.errors import LedgerError
+from airflow_mlgov.records.kinds import KeyRole
+from airflow_mlgov.records.people import Person
+from airflow_mlgov.service.ledger import EntryDraft, Ledger
+from airflow_mlgov.signers.file import open_signers
+from airflow_mlgov.stores.seen import SeenFolder
+from airflow_mlgov.stores.sqlite import SqliteStore
+
+CALLS = "open,openat,mkdir,read,write,pread64,pwrite64,fsync,fdatasync,ftruncate,fallocate,close"
+TRACE = f"trace=%file,{CALLS},fcntl,flock,lseek"
+CHANGES = {"openat", "mkdir", "write", "pwrite64", "fsync", "fdatasync", "ftruncate", "rename"}
+"""Calls that a disk may fail."""
+FAULTS = ["signal=KILL", "error=EIO", "error=ENOSPC"]
+WHO, WHY = Person("victor", "Victor Surname"), "the victorious comment"
+
+
+def draft(name: str) -> EntryDraft:
+    body = {"task": "d/r/t", "state": "success"}
+    return EntryDraft("state.changed_by_hand", "", None, body, (name,), {"by": WHO}, {"why": WHY})
+
+
+def ledger_in(folder: Path, *, log: bool = True) -> Ledger:
+    signers = dict(open_signers(folder / "keys"))
+    ledger = Ledger(SqliteStore(folder / "ledger.db"), signers)
+    if log:
+        return ledger
+    trust = ledger.trust_root()
+    ledger._store.close()  # type: ignore[attr-defined]
+    store, seen = SqliteStore(folder / "ledger.db"), SeenFolder(folder / "seen")
+    return Ledger(store, {}, trust=trust, seen=seen)
+
+
+def close(ledger: Ledger) -> None:
+    ledger._store.close()  # type: ignore[attr-defined]
+
+
+def faults(calls: Counter[str], each: Any, fault: str) -> list[tuple[str, int]]:
+    every: list[tuple[str, int]] = each(calls)
+    return [(n, k) for n, k in every if n in CHANGES or fault.startswith("signal")]
+
+
+# --- remembering
+
+
+@pytest.fixture
+def remembers(tmp_path: Path) -> Path:
+    """A ledger of which a machine has seen four entries; there are seven now."""
+    folder = tmp_path / "template"
+    folder.mkdir()
+    writer = ledger_in(folder)
+    for size in (4, 7):
+        for number in range(writer._store.head().size or 1, size):  # type: ignore[attr-defined]
+            writer.append(draft(str(number)))
+        writer.drain()
+        if size == 4:
+            reader = ledger_in(folder, log=False)
+            assert reader.checkpoint().size == 4
+            close(reader)
+    close(writer)
+    return folder
+
+
+def remembered(folder: Path) -> int:
+    """Size of the checkpoint that is remembered; a file that cannot be read is a failure."""
+    ledger = ledger_in(folder, log=False)
+    report = ledger.verify()
+    assert report.is_fine
+    close(ledger)
+    assert SeenFolder(folder / "seen").evidence() == []
+    return report.remembered
+
+
+@pytest.mark.attack(17, 18)
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_memory_is_the_old_or_the_new_one(
+    remembers: Path, tmp_path: Path, traced: Any, each: Any, fault: str
+) -> None:
+    data = [Path(path).read_bytes() for path in (remembers / "seen").glob("*.json")]
+    origin = ledger_in(remembers).origin
+    other = SeenFolder(tmp_path / "other")
+    reader = Ledger(
+        SqliteStore(remembers / "ledger.db"),
+        {},
+        trust=ledger_in(remembers).trust_root(),
+        seen=other,
+    )
+    reader.checkpoint()
+    old, new = data[0], other.read(origin)
+    assert new is not None
+    assert new != old
+
+    def work_in(folder: Path) -> Callable[[Callable[[str], None]], None]:
+        def work(say: Callable[[str], None]) -> None:
+            say(str(SeenFolder(folder / "seen").replace(origin, new, instead_of=old)))
+
+        return work
+
+    def fresh(name: str) -> Path:
+        return Path(shutil.copytree(remembers, tmp_path / name))
+
+    ended = traced(work_in(fresh("count")), "-e", TRACE).wait()
+    assert ended.said == ["True"]
+    outcomes: Counter[str] = Counter()
+    for name, number in faults(ended.calls, each, fault):
+        folder = fresh(f"{name} {number}")
+        inject = f"inject={name}:{fault}:when={number}"
+        ended = traced(work_in(folder), "-e", TRACE, "-e", inject).wait()
+        assert ended.was_injected, inject
+        now = SeenFolder(folder / "seen").read(origin)
+        assert now in (old, new)
+        assert now == new or ended.said != ["True"]
+        assert remembered(folder) == (7 if now == new else 4)
+        assert SeenFolder(folder / "seen").read(origin) == new  # who looks next remembers
+        outcomes["new" if now == new else "old"] += 1
+        shutil.rmtree(folder)
+    print(outcomes)
+    assert outcomes["old"] > 2
+    assert outcomes["new"] > 0 or fault != "signal=KILL"
+
+
+# --- erasing
+
+
+@pytest.fixture
+def announced(tmp_path: Path) -> Path:
+    """A ledger whose newest entry says that a name and a text are erased; they are there still."""
+    folder = tmp_path / "template"
+    folder.mkdir()
+    ledger = ledger_in(folder)
+    for number in range(1, 40):  # so that rows are on several pages
+        ledger.append(draft(str(number)))
+    places = [[5, "people.by"], [5, "texts.why"], [6, "people.by"], [6, "texts.why"]]
+    body = {"because": "request", "count": len(places), "fields": places}
+    erased = EntryDraft("erased", "", None, body, ("erased",))
+    ledger.seal(ledger.append(erased, role=KeyRole.LOG))
+    assert ledger.verify().is_fine
+    close(ledger)
+    return folder
+
+
+@pytest.mark.attack(17, 18, 33)
+@pytest.mark.parametrize("fault", FAULTS)
+def test_an_erasure_is_not_done_or_is_finished_by_calling_again(
+    announced: Path, tmp_path: Path, traced: Any, each: Any, fault: str
+) -> None:
+    ledger = ledger_in(announced)
+    keys = [entry.key for entry in ledger.view().select()][5:7]
+    fields = [(key, name) for key in keys for name in ("people.by", "texts.why")]
+    opened = [ledger.view().disclosures(key)[name] for key, name in fields]
+    close(ledger)
+
+    def work_in(folder: Path) -> Callable[[Callable[[str], None]], None]:
+        def work(say: Callable[[str], None]) -> None:
+            try:
+                say(f"ERASED {SqliteStore(folder / 'ledger.db').erase(fields)}")
+            except LedgerError as error:
+                say(f"REFUSED {type(error).__name__}")
+
+        return work
+
+    def fresh(name: str) -> Path:
+        return Path(shutil.copytree(announced, tmp_path / name))
+
+    def on_disk(folder: Path) -> bytes:
+        return b"".join(file.read_bytes() for file in folder.glob("ledger.db*"))
+
+    ended = traced(work_in(fresh("count")), "-e", TRACE).wait()
+    assert ended.said == ["ERASED 4"]
+    outcomes: Counter[str] = Counter()
+    for name, number in faults(ended.calls, each, fault):
+        folder = fresh(f"{name} {number}")
+        inject = f"inject={name}:{fault}:when={number}"
+        ended = traced(work_in(folder), "-e", TRACE, "-e", inject).wait()
+        assert ended.was_injected, inject
+        done = ended.said == ["ERASED 4"]
+        if done:
+            assert not any(disclosure.salt in on_disk(folder) for disclosure in opened)
+        store = SqliteStore(folder / "ledger.db")
+        left = sum(len(store.disclosures(key)) for key in keys)
+        assert left in (0, 4)  # all or nothing
+        assert not (done and left)
+        assert store.erase(fields) == left
+        assert not any(disclosure.salt in on_disk(folder) for disclosure in opened)
+        ledger = ledger_in(folder)
+        report = ledger.verify()
+        assert (report.is_fine, report.closed, report.unaccounted) == (True, 4, ())
+        for opening in (store, ledger._store):  # type: ignore[attr-defined]
+            opening.close()
+        outcomes[f"{left} left"] += 1
+        shutil.rmtree(folder)
+    print(outcomes)
+    assert outcomes["4 left"] > 5
+    assert outcomes["0 left"] > 5 or fault != "signal=KILL"
