@@ -49,6 +49,8 @@ BODY: dict[str, Any] = {
     "rows": 0,
     "columns": 25,
     "vote_index": 3,
+    "vote": "sha256:" + "9" * 64,
+    "seat": "model_owner",
     "hold": "H-00c0ffee",
     "because": "request",
     "role": "writer",
@@ -291,7 +293,8 @@ def test_a_body_of_another_shape_is_refused(key: str, value: Any) -> None:
 
 OF_A_VERSION = {
     *("approval.requested", "approval.voted", "approval.vote_refused", "approval.granted"),
-    *("approval.denied", "approval.consumed", "finding.opened", "finding.closed"),
+    *("approval.denied", "approval.consumed", "approval.vote_voided"),
+    *("finding.opened", "finding.closed"),
     *("model.trained", "model.registered", "model.validated", "model.promoted", "model.scored"),
 }
 
