@@ -9,41 +9,74 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
 
 from airflow_mlgov.errors import LedgerIntegrityError
 
 HASH_BYTES = 32
+SUBTREE_LEVEL = 8
+SUBTREE_LEAVES = 1 << SUBTREE_LEVEL
+"""Leaves of the subtrees whose roots the stores keep."""
+
 EMPTY_ROOT = hashlib.sha256(b"").digest()
+
+_sha256 = hashlib.sha256  # called a million times for a million entries
 
 
 def leaf_hash(leaf: bytes) -> bytes:
     """Return SHA-256(0x00 || leaf)."""
-    return hashlib.sha256(b"\x00" + leaf).digest()
+    return _sha256(b"\x00" + leaf).digest()
 
 
 def node_hash(left: bytes, right: bytes) -> bytes:
     """Return SHA-256(0x01 || left || right)."""
-    return hashlib.sha256(b"\x01" + left + right).digest()
+    return _sha256(b"\x01" + left + right).digest()
 
 
-def append_leaf(peaks: Sequence[bytes], size: int, leaf: bytes) -> tuple[bytes, ...]:
-    """Return the peaks of a tree after one more leaf.
+@dataclass(frozen=True, slots=True)
+class Grown:
+    """A tree after more leaves.
+
+    Attributes:
+        peaks: Roots of its perfect subtrees, largest first.
+        size: Leaves in it.
+        subtrees: Number and root of each subtree of 256 leaves that became full: subtree n is over
+            leaves 256 n .. 256 n + 255.
+    """
+
+    peaks: tuple[bytes, ...]
+    size: int
+    subtrees: tuple[tuple[int, bytes], ...]
+
+
+def append_leaves(peaks: Sequence[bytes], size: int, leaf_hashes: Iterable[bytes]) -> Grown:
+    """Return a tree after more leaves, in memory that does not grow with them.
 
     Args:
-        peaks: Roots of the perfect subtrees of the tree, largest first.
-        size: Leaves in the tree before.
-        leaf: Leaf hash, 32 bytes.
+        peaks: Roots of the perfect subtrees of the tree before, largest first.
+        size: Leaves in it.
+        leaf_hashes: Of the leaves that follow, in order, 32 bytes each.
 
     Raises:
         LedgerIntegrityError: The number of peaks does not fit the size.
     """
     check_peaks(peaks, size)
-    grown = [*peaks, leaf]
-    while size & 1:
-        right = grown.pop()
-        grown[-1] = node_hash(grown[-1], right)
-        size >>= 1
-    return tuple(grown)
+    grown, full = list(peaks), []
+    for hashed in leaf_hashes:
+        grown.append(hashed)
+        size += 1
+        # As many merges as the new size has trailing zero bits.
+        level, rest = 0, size
+        while not rest & 1:
+            right = grown.pop()
+            grown[-1] = node_hash(grown[-1], right)
+            rest >>= 1
+            level += 1
+            if level == SUBTREE_LEVEL:
+                full.append((rest - 1, grown[-1]))
+    check_peaks(grown, size)
+    return Grown(tuple(grown), size, tuple(full))
 
 
 def root_of_peaks(peaks: Sequence[bytes], size: int) -> bytes:
@@ -109,6 +142,15 @@ class MerkleTree:
         """Return the root hash of the first `size` leaves (default all)."""
         size = self._known_size(size)
         return self._range_root(0, size) if size else EMPTY_ROOT
+
+    def peaks(self, size: int | None = None) -> tuple[bytes, ...]:
+        """Return the roots of the perfect subtrees of the first `size` leaves, largest first."""
+        size = self._known_size(size)
+        widths = [1 << bit for bit in reversed(range(size.bit_length())) if size >> bit & 1]
+        ends = accumulate(widths)
+        return tuple(
+            self._range_root(end - width, end) for width, end in zip(widths, ends, strict=True)
+        )
 
     def inclusion_proof(self, index: int, size: int | None = None) -> list[bytes]:
         """Return PATH(index, D[size]), leaf side first.

@@ -10,7 +10,14 @@ from datetime import datetime
 from airflow_mlgov.errors import LedgerIntegrityError, UnknownKeyError
 from airflow_mlgov.ledger.checkpoint import Checkpoint, open_checkpoint
 from airflow_mlgov.ledger.heartbeats import Pulse
-from airflow_mlgov.ledger.merkle import EMPTY_ROOT, append_leaf, leaf_hash, root_of_peaks
+from airflow_mlgov.ledger.key_set import KeySet
+from airflow_mlgov.ledger.merkle import (
+    EMPTY_ROOT,
+    SUBTREE_LEAVES,
+    append_leaves,
+    leaf_hash,
+    root_of_peaks,
+)
 from airflow_mlgov.ledger.model_index import ModelCount, ModelIndex
 from airflow_mlgov.ledger.trust import TrustRoot
 from airflow_mlgov.ledger.view import Disclose, SealedEntry, claims_of, read_entry
@@ -175,10 +182,10 @@ class _Reading:
         self._earlier = earlier
         self._extended = 0
         self._roots: dict[int, str] = {0: EMPTY_ROOT.hex()}
-        self._peaks: tuple[bytes, ...] = ()
-        self._size = 0
+        self._grown = append_leaves((), 0, ())
+        self._pending: list[bytes] = []  # leaf hashes that are not in it yet
         self._kinds: Counter[str] = Counter()
-        self._keys: set[str] = set()
+        self._keys = KeySet()
         self._pulse = Pulse()
         self._opened = self._closed = 0
         self._models: defaultdict[str, ModelIndex] = defaultdict(ModelIndex)
@@ -186,10 +193,11 @@ class _Reading:
     def add(self, leaf: bytes) -> None:
         index = self._size
         hashed = leaf_hash(leaf)
-        self._peaks = append_leaf(self._peaks, self._size, hashed)
-        self._size += 1
-        if any(checkpoint.size == self._size for checkpoint in self._earlier):
-            self._roots[self._size] = self._root()
+        self._pending.append(hashed)
+        if len(self._pending) == SUBTREE_LEAVES:
+            self._grow()
+        if any(checkpoint.size == index + 1 for checkpoint in self._earlier):
+            self._roots[index + 1] = self._root()
         self._models[claims_of(leaf)[1]].add(index, hashed)
         try:
             self._add_entry(read_entry(index, leaf, self._trust, self._disclose))
@@ -228,8 +236,17 @@ class _Reading:
             remarks=self._pulse.remarks(now),
         )
 
+    @property
+    def _size(self) -> int:
+        return self._grown.size + len(self._pending)
+
+    def _grow(self) -> None:
+        self._grown = append_leaves(self._grown.peaks, self._grown.size, self._pending)
+        self._pending.clear()
+
     def _root(self) -> str:
-        return root_of_peaks(self._peaks, self._size).hex()
+        self._grow()
+        return root_of_peaks(self._grown.peaks, self._grown.size).hex()
 
     def _compare(self, what: str, checkpoint: Checkpoint, size: int, root_hash: str) -> bool:
         found = len(self.problems)
@@ -250,9 +267,8 @@ class _Reading:
     def _add_entry(self, entry: SealedEntry) -> None:
         if (entry.index == 0) != (entry.kind == "genesis"):
             raise LedgerIntegrityError("The first entry, and no other, is the genesis entry.")
-        if entry.key in self._keys:
+        if not self._keys.add(entry.key):
             raise LedgerIntegrityError("It stands in the ledger twice.")
-        self._keys.add(entry.key)
         if entry.kind == "model.indexed":
             self._check_count(entry)
         self._kinds[entry.kind] += 1

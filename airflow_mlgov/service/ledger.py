@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import time
-import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from airflow_mlgov.errors import (
     ConfigurationError,
-    LedgerConflictError,
     LedgerIntegrityError,
     LedgerUnavailableError,
     UnknownKeyError,
@@ -28,13 +26,21 @@ from airflow_mlgov.service.drafts import (
     Receipt,
     SealedReceipt,
     commitments_of,
+    conflict,
     differences,
     disclosures_of,
     refusal_of,
 )
+from airflow_mlgov.service.model_view import ModelView, read_model
 from airflow_mlgov.service.ports import InboxItem, LedgerStore, SeenCheckpoints, Signer, TreeHead
 from airflow_mlgov.service.remembered import Memory, Recalled
-from airflow_mlgov.service.sequencing import GENESIS_KEY, checked_head, integrate
+from airflow_mlgov.service.sequencing import (
+    GENESIS_KEY,
+    checked_head,
+    genesis_item,
+    integrate,
+)
+from airflow_mlgov.service.store_check import store_problems
 
 __all__ = ["EntryDraft", "Ledger", "LedgerView", "Receipt", "SealedEntry", "SealedReceipt"]
 
@@ -257,6 +263,16 @@ class Ledger:
         self._viewed = view
         return view
 
+    def model_view(self, model: str) -> ModelView:
+        """Return all entries about one model; what came before their newest count is not read.
+
+        Raises:
+            LedgerIntegrityError: What the store finds does not fit what was signed.
+            LedgerUnavailableError: As for `view`.
+        """
+        self.drain()
+        return read_model(self._store, self.checkpoint(), self.trust_root(), model)
+
     def inbox(self) -> list[InboxItem]:
         """Return the acknowledged entries that no checkpoint covers yet, oldest first."""
         return self._store.inbox()
@@ -305,13 +321,9 @@ class Ledger:
             if kept is None:
                 raise LedgerIntegrityError("The ledger's genesis entry is missing: it was removed.")
             return kept[0]
-        signer = self._signers[KeyRole.LOG]
-        origin = f"airflow-mlgov/{uuid.uuid4()}"
-        entry = Entry(
-            origin, "genesis", GENESIS_KEY, self._clock.now(), "", None, {"origin": origin}
-        )
-        leaf = encode_leaf(entry, signer.public_key, signer.sign)
-        return self._store.insert(InboxItem(GENESIS_KEY, leaf), {}, entry.at) or leaf
+        now = self._clock.now()
+        first = genesis_item(self._signers[KeyRole.LOG], now)
+        return self._store.insert(first, {}, now) or first.leaf
 
     def _signer(self, role: KeyRole, kind: str) -> Signer:
         if kind not in KINDS:
@@ -365,12 +377,7 @@ class Ledger:
             pass  # the report says so already
         except LedgerIntegrityError as error:
             problems.append(error.problem)
-        has_more = any(self._store.leaves(head.size, head.size + 1))
-        if has_more and self._store.head().size == head.size:
-            problems.append(
-                "The store holds entries after those that the newest checkpoint covers."
-            )
-        return problems
+        return problems + store_problems(self._store, head.size)
 
     def _compare(
         self, offered: Entry, role: KeyRole, disclosures: Mapping[str, Disclosure], leaf: bytes
@@ -384,11 +391,7 @@ class Ledger:
         if not differing:
             return
         self.append(refusal_of(offered, role, differing), role=role)
-        raise LedgerConflictError(
-            f"The ledger already holds another {offered.kind} entry with this identity "
-            f"(written {kept.at:%Y-%m-%d %H:%M:%S} UTC); it differs in {', '.join(differing)}.",
-            remedy="What is on record stays. If both are true, they need different identities.",
-        )
+        raise conflict(kept, differing)
 
 
 def _nothing_signed() -> LedgerUnavailableError:

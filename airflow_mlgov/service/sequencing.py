@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Sequence
+from datetime import datetime
 
 from airflow_mlgov.errors import LedgerIntegrityError
 from airflow_mlgov.ledger.checkpoint import Checkpoint, Vkey, open_checkpoint, sign_checkpoint
-from airflow_mlgov.ledger.entry import entry_key
-from airflow_mlgov.ledger.merkle import append_leaf, leaf_hash, root_of_peaks
+from airflow_mlgov.ledger.entry import Entry, encode_leaf, entry_key
+from airflow_mlgov.ledger.merkle import append_leaves, leaf_hash, root_of_peaks
 from airflow_mlgov.ledger.trust import TrustRoot
 from airflow_mlgov.ledger.view import read_entry
 from airflow_mlgov.records.kinds import KeyRole
@@ -34,6 +36,18 @@ def checked_head(head: TreeHead, trust: TrustRoot) -> Checkpoint:
     return checkpoint
 
 
+def genesis_item(signer: Signer, at: datetime) -> InboxItem:
+    """Return the entry that begins a log under a name that no other has.
+
+    Args:
+        signer: The log key.
+        at: The present moment, aware UTC.
+    """
+    origin = f"airflow-mlgov/{uuid.uuid4()}"
+    entry = Entry(origin, "genesis", GENESIS_KEY, at, "", None, {"origin": origin})
+    return InboxItem(GENESIS_KEY, encode_leaf(entry, signer.public_key, signer.sign))
+
+
 def integrate(
     head: TreeHead,
     items: Sequence[InboxItem],
@@ -56,14 +70,13 @@ def integrate(
     """
     _check_beginning(head, items, trust, last)
     hashes = tuple(leaf_hash(item.leaf) for item in items)
-    peaks, size = head.peaks, head.size
-    for hashed in hashes:
-        peaks, size = append_leaf(peaks, size, hashed), size + 1
+    grown = append_leaves(head.peaks, head.size, hashes)
     key = Vkey(trust.origin, signer.public_key)
-    note = sign_checkpoint(trust.origin, size, root_of_peaks(peaks, size), key, signer.sign)
-    grown = TreeHead(size, peaks, note)
-    checked_head(grown, trust)
-    return Sequenced(hashes, grown)
+    root = root_of_peaks(grown.peaks, grown.size)
+    note = sign_checkpoint(trust.origin, grown.size, root, key, signer.sign)
+    signed = TreeHead(grown.size, grown.peaks, note)
+    checked_head(signed, trust)
+    return Sequenced(hashes, signed)
 
 
 def _check_beginning(

@@ -18,20 +18,27 @@ def checked_leaf(leaf: Any, hashed: Any) -> bytes:
     Raises:
         LedgerIntegrityError: They have not; a retry does not help.
     """
+    return _checked(leaf, hashed)[0]
+
+
+def _checked(leaf: Any, kept: Any) -> tuple[bytes, bytes]:
     # A bit that flips between acknowledging and sequencing must not be signed over.
-    if not isinstance(leaf, bytes) or leaf_hash(leaf) != hashed:
+    if not isinstance(leaf, bytes) or (hashed := leaf_hash(leaf)) != kept:
         raise LedgerIntegrityError(
             "An entry's stored bytes do not have their stored leaf hash: one was altered."
         )
-    return leaf
+    return leaf, hashed
 
 
-def checked_leaves(rows: Iterable[Sequence[Any]], first: int) -> Iterator[bytes]:
+def checked_leaves(rows: Iterable[Sequence[Any]], first: int) -> Iterator[tuple[bytes, bytes]]:
     """Yield the leaves in rows of entries (index, leaf, hash), which must follow each other.
 
     Args:
         rows: In the order of their indices.
         first: Index that the first one must have.
+
+    Yields:
+        A leaf, and its hash as computed here from its bytes.
 
     Raises:
         LedgerIntegrityError: One is missing, or its bytes are not those that were kept.
@@ -41,7 +48,33 @@ def checked_leaves(rows: Iterable[Sequence[Any]], first: int) -> Iterator[bytes]
             raise LedgerIntegrityError(
                 f"Entry {expected} is missing: it was removed from the store."
             )
-        yield checked_leaf(leaf, hashed)
+        yield _checked(leaf, hashed)
+
+
+def checked_subtrees(rows: Sequence[Sequence[Any]], count: int) -> list[bytes]:
+    """Return the roots in rows of subtrees (number, hash), in the order of their numbers.
+
+    Raises:
+        LedgerIntegrityError: They are not numbers 0..count-1, or a hash is none.
+    """
+    hashes = [hashed for _, hashed in rows]
+    are_hashes = all(isinstance(each, bytes) and len(each) == HASH_BYTES for each in hashes)
+    if [number for number, _ in rows] != list(range(count)) or not are_hashes:
+        raise index_misfit("It lacks subtrees of the tree, or their hashes are none.")
+    return hashes
+
+
+def index_misfit(what: str) -> LedgerIntegrityError:
+    """Return the error for an index that does not fit the entries or the signed checkpoint.
+
+    Args:
+        what: What is wrong with it, as a sentence.
+    """
+    return LedgerIntegrityError(
+        f"The index in the ledger's store does not fit its entries. {what}",
+        remedy="`airflow mlgov ledger verify` tells whether the entries themselves are as they "
+        "were signed. If they are, `airflow mlgov db reindex` makes the index anew from them.",
+    )
 
 
 def checked_head(size: Any, note: Any, peaks: Any) -> TreeHead:

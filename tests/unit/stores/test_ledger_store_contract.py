@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 import pytest
 
 from airflow_mlgov.errors import LedgerIntegrityError
-from airflow_mlgov.ledger.merkle import append_leaf, leaf_hash, root_of_peaks
+from airflow_mlgov.ledger.merkle import MerkleTree, append_leaves, leaf_hash, root_of_peaks
 from airflow_mlgov.records.people import Disclosure
 from airflow_mlgov.service.ports import InboxItem, LedgerStore, Sequenced, TreeHead
 from airflow_mlgov.stores.postgres import PostgresStore
@@ -31,10 +31,8 @@ NewStore = Callable[[], LedgerStore]
 
 def integrate(head: TreeHead, items: Sequence[InboxItem]) -> Sequenced:
     hashes = tuple(leaf_hash(item.leaf) for item in items)
-    peaks, size = head.peaks, head.size
-    for hashed in hashes:
-        peaks, size = append_leaf(peaks, size, hashed), size + 1
-    return Sequenced(hashes, TreeHead(size, peaks, f"note over {size}".encode()))
+    grown = append_leaves(head.peaks, head.size, hashes)
+    return Sequenced(hashes, TreeHead(grown.size, grown.peaks, f"note over {grown.size}".encode()))
 
 
 def put(store: LedgerStore, *names: str) -> None:
@@ -47,10 +45,8 @@ def assert_sound(store: LedgerStore) -> list[bytes]:
     head = store.head()
     leaves = list(store.leaves(0, head.size + 10))
     assert len(leaves) == head.size
-    peaks: tuple[bytes, ...] = ()
-    for index, leaf in enumerate(leaves):
-        peaks = append_leaf(peaks, index, leaf_hash(leaf))
-    assert root_of_peaks(peaks, head.size) == root_of_peaks(head.peaks, head.size)
+    tree = MerkleTree(map(leaf_hash, leaves))
+    assert tree.root() == root_of_peaks(head.peaks, head.size)
     return leaves
 
 

@@ -16,7 +16,7 @@ from airflow_mlgov.errors import (
     LedgerIntegrityError,
     LedgerUnavailableError,
 )
-from airflow_mlgov.ledger.merkle import append_leaf, leaf_hash
+from airflow_mlgov.ledger.merkle import append_leaves, leaf_hash
 from airflow_mlgov.records.people import Disclosure
 from airflow_mlgov.service.ports import InboxItem, Sequenced, TreeHead
 from airflow_mlgov.stores.postgres import PostgresStore, schema
@@ -27,10 +27,8 @@ INSERT = "INSERT INTO mlgov.inbox (key, leaf, leaf_hash, received_at) VALUES (%s
 
 def integrate(head: TreeHead, items: Sequence[InboxItem]) -> Sequenced:
     hashes = tuple(leaf_hash(item.leaf) for item in items)
-    peaks, size = head.peaks, head.size
-    for hashed in hashes:
-        peaks, size = append_leaf(peaks, size, hashed), size + 1
-    return Sequenced(hashes, TreeHead(size, peaks, f"note over {size}".encode()))
+    grown = append_leaves(head.peaks, head.size, hashes)
+    return Sequenced(hashes, TreeHead(grown.size, grown.peaks, f"note over {grown.size}".encode()))
 
 
 def put(store: PostgresStore, *names: str) -> None:
@@ -340,8 +338,8 @@ def test_tables_that_are_missing_or_of_another_release(server, database: str) ->
     url = server.url(database)
     with pytest.raises(ConfigurationError, match="db migrate"):
         PostgresStore(url).head()
-    assert ("revision", False, "none; needed: v0001") in schema.findings(url)
-    assert schema.migrate(url) == schema.migrate(url) == "v0001"
+    assert ("revision", False, "none; needed: v0002") in schema.findings(url)
+    assert schema.migrate(url) == schema.migrate(url) == "v0002"
     assert all(fine for _, fine, _ in schema.findings(url))
     execute(url, "UPDATE mlgov.schema_version SET version_num = 'v9'")
     with pytest.raises(ConfigurationError, match="v9"):
@@ -350,7 +348,7 @@ def test_tables_that_are_missing_or_of_another_release(server, database: str) ->
 
 def test_two_owners_who_migrate_at_once(server, database: str) -> None:
     with ThreadPoolExecutor(4) as pool:
-        assert set(pool.map(schema.migrate, [server.url(database)] * 4)) == {"v0001"}
+        assert set(pool.map(schema.migrate, [server.url(database)] * 4)) == {"v0002"}
     assert PostgresStore(server.url(database)).waiting() == 0
 
 

@@ -22,7 +22,7 @@ from airflow_mlgov.errors import (
     LedgerIntegrityError,
     LedgerUnavailableError,
 )
-from airflow_mlgov.ledger.merkle import append_leaf, leaf_hash
+from airflow_mlgov.ledger.merkle import append_leaves, leaf_hash
 from airflow_mlgov.records.people import Disclosure
 from airflow_mlgov.service.ports import InboxItem, Sequenced, TreeHead
 from airflow_mlgov.stores.sqlite import SqliteStore
@@ -33,10 +33,8 @@ NOW = datetime(2026, 1, 2, tzinfo=UTC)
 
 def integrate(head: TreeHead, items: Sequence[InboxItem]) -> Sequenced:
     hashes = tuple(leaf_hash(item.leaf) for item in items)
-    peaks, size = head.peaks, head.size
-    for hashed in hashes:
-        peaks, size = append_leaf(peaks, size, hashed), size + 1
-    return Sequenced(hashes, TreeHead(size, peaks, f"note over {size}".encode()))
+    grown = append_leaves(head.peaks, head.size, hashes)
+    return Sequenced(hashes, TreeHead(grown.size, grown.peaks, f"note over {grown.size}".encode()))
 
 
 def put(store: SqliteStore, *names: str) -> None:
@@ -195,8 +193,8 @@ def test_somebody_else_s_database_is_left_alone(tmp_path: Path) -> None:
 def test_a_newer_schema_is_refused(store: SqliteStore) -> None:
     store.head()
     with sqlite3.connect(store.path) as connection:
-        connection.execute("PRAGMA user_version = 2")
-    with pytest.raises(ConfigurationError, match="schema version 2"):
+        connection.execute("PRAGMA user_version = 9")
+    with pytest.raises(ConfigurationError, match="schema version 9"):
         SqliteStore(store.path).head()
 
 
