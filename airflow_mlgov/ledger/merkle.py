@@ -63,18 +63,15 @@ def append_leaves(peaks: Sequence[bytes], size: int, leaf_hashes: Iterable[bytes
     """
     check_peaks(peaks, size)
     grown, full = list(peaks), []
-    for hashed in leaf_hashes:
-        grown.append(hashed)
-        size += 1
-        # As many merges as the new size has trailing zero bits.
-        level, rest = 0, size
-        while not rest & 1:
-            right = grown.pop()
-            grown[-1] = node_hash(grown[-1], right)
+    for leaf in leaf_hashes:
+        node, size = leaf, size + 1
+        rest = size
+        while not rest & 1:  # as many merges as the new size has trailing zero bits
+            node = _sha256(b"\x01" + grown.pop() + node).digest()  # node_hash, without a call
             rest >>= 1
-            level += 1
-            if level == SUBTREE_LEVEL:
-                full.append((rest - 1, grown[-1]))
+            if rest << SUBTREE_LEVEL == size:
+                full.append((rest - 1, node))
+        grown.append(node)
     check_peaks(grown, size)
     return Grown(tuple(grown), size, tuple(full))
 

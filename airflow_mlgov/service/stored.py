@@ -18,37 +18,53 @@ def checked_leaf(leaf: Any, hashed: Any) -> bytes:
     Raises:
         LedgerIntegrityError: They have not; a retry does not help.
     """
-    return _checked(leaf, hashed)[0]
-
-
-def _checked(leaf: Any, kept: Any) -> tuple[bytes, bytes]:
     # A bit that flips between acknowledging and sequencing must not be signed over.
-    if not isinstance(leaf, bytes) or (hashed := leaf_hash(leaf)) != kept:
+    if not isinstance(leaf, bytes) or leaf_hash(leaf) != hashed:
         raise LedgerIntegrityError(
             "An entry's stored bytes do not have their stored leaf hash: one was altered."
         )
-    return leaf, hashed
+    return leaf
 
 
-def checked_leaves(rows: Iterable[Sequence[Any]], first: int) -> Iterator[tuple[bytes, bytes]]:
+def checked_leaves(rows: Iterable[Sequence[Any]], first: int) -> Iterator[bytes]:
     """Yield the leaves in rows of entries (index, leaf, hash), which must follow each other.
 
     Args:
         rows: In the order of their indices.
         first: Index that the first one must have.
 
-    Yields:
-        A leaf, and its hash as computed here from its bytes.
-
     Raises:
         LedgerIntegrityError: One is missing, or its bytes are not those that were kept.
     """
     for expected, (seq, leaf, hashed) in enumerate(rows, first):
         if seq != expected:
-            raise LedgerIntegrityError(
-                f"Entry {expected} is missing: it was removed from the store."
-            )
-        yield _checked(leaf, hashed)
+            raise _missing(expected)
+        yield checked_leaf(leaf, hashed)
+
+
+def hashed_leaves(rows: Iterable[Sequence[Any]], first: int) -> list[bytes]:
+    """Return the hashes of the leaves in rows (index, leaf), which must follow each other.
+
+    They are computed from the leaves' bytes, and compared with none that were kept: whoever asks
+    holds them against a signed root.
+
+    Args:
+        rows: In the order of their indices.
+        first: Index that the first one must have.
+
+    Raises:
+        LedgerIntegrityError: One is missing, or no bytes.
+    """
+    hashes = []
+    for expected, (seq, leaf) in enumerate(rows, first):
+        if seq != expected or not isinstance(leaf, bytes):
+            raise _missing(expected)
+        hashes.append(leaf_hash(leaf))
+    return hashes
+
+
+def _missing(index: int) -> LedgerIntegrityError:
+    return LedgerIntegrityError(f"Entry {index} is missing: it was removed from the store.")
 
 
 def checked_subtrees(rows: Sequence[Sequence[Any]], count: int) -> list[bytes]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from airflow_mlgov.ledger.merkle import append_leaves
+from airflow_mlgov.ledger.merkle import append_leaves, leaf_hash
 from airflow_mlgov.service.leaf_index import model_of
 from airflow_mlgov.service.stored import checked_leaves
 from airflow_mlgov.stores.postgres.connections import Connection
@@ -36,9 +36,9 @@ def _listed(connection: Connection) -> Iterator[bytes]:
     """List each entry under its model, and yield its hash."""
     first = 0
     while rows := connection.execute(_ENTRIES_FROM, (first, _AT_ONCE)).fetchall():
-        checked = list(checked_leaves(rows, first))
+        leaves = list(checked_leaves(rows, first))
         with connection.cursor().copy("COPY mlgov.models (seq, model) FROM STDIN") as copy:
-            for seq, (leaf, _) in enumerate(checked, first):
+            for seq, leaf in enumerate(leaves, first):
                 copy.write_row((seq, model_of(leaf)))
-        yield from (hashed for _, hashed in checked)
+        yield from map(leaf_hash, leaves)
         first += len(rows)

@@ -31,8 +31,8 @@ _SEQUENCES: Mapping[str, tuple[str, ...]] = {
     "inbox": ("INSERT", "DELETE"),
     "disclosures": ("INSERT",),
     "entries": ("INSERT",),
-    "models": ("INSERT",),
-    "subtrees": ("INSERT",),
+    "models": ("INSERT", "UPDATE"),
+    "subtrees": ("INSERT", "UPDATE"),
     "checkpoints": ("INSERT",),
     "sequencing": ("UPDATE",),
 }

@@ -20,6 +20,7 @@ from airflow_mlgov.service.stored import (
     checked_leaf,
     checked_leaves,
     checked_subtrees,
+    hashed_leaves,
 )
 from airflow_mlgov.stores.postgres.connections import Connection, Connections
 
@@ -39,14 +40,22 @@ _INBOX = "SELECT n, key, leaf, leaf_hash, received_at FROM mlgov.inbox ORDER BY 
 _ADD = """
 INSERT INTO mlgov.entries (seq, key, leaf, leaf_hash, received_at) VALUES (%s, %s, %s, %s, %s)
 """
-_LIST = "INSERT INTO mlgov.models (seq, model) VALUES (%s, %s)"
-_KEEP_SUBTREE = "INSERT INTO mlgov.subtrees (n, hash) VALUES (%s, %s)"
+# A row of the index that stands there already is nobody's evidence, and must not hold up a round.
+_LIST = """
+INSERT INTO mlgov.models (seq, model) VALUES (%s, %s)
+ON CONFLICT (seq) DO UPDATE SET model = excluded.model
+"""
+_KEEP_SUBTREE = """
+INSERT INTO mlgov.subtrees (n, hash) VALUES (%s, %s)
+ON CONFLICT (n) DO UPDATE SET hash = excluded.hash
+"""
 _TAKE_OUT = "DELETE FROM mlgov.inbox WHERE n = ANY(%s)"
 _SIGN = "INSERT INTO mlgov.checkpoints (size, note, peaks) VALUES (%s, %s, %s)"
 _NEWEST = "SELECT size, note, peaks FROM mlgov.checkpoints ORDER BY size DESC LIMIT 1"
 _ENTRIES = """
 SELECT seq, leaf, leaf_hash FROM mlgov.entries WHERE seq >= %s AND seq < %s ORDER BY seq
 """
+_LEAVES = "SELECT seq, leaf FROM mlgov.entries WHERE seq >= %s AND seq < %s ORDER BY seq"
 _SUBTREES = "SELECT n, hash FROM mlgov.subtrees WHERE n < %s ORDER BY n"
 _INDEXED = "SELECT seq, model FROM mlgov.models WHERE seq >= %s AND seq < %s ORDER BY seq"
 _ABOUT = """
@@ -141,22 +150,25 @@ class PostgresStore:
         Raises:
             LedgerIntegrityError: One is missing, or its bytes are not those that were kept.
         """
-        yield from (leaf for leaf, _ in self._entries(start, end))
-
-    def leaf_hashes(self, start: int, end: int) -> Iterator[bytes]:
-        """Yield the hashes of the leaves of indices start..end-1, computed from their bytes.
-
-        Raises:
-            LedgerIntegrityError: One is missing, or its bytes are not those that were kept.
-        """
-        yield from (hashed for _, hashed in self._entries(start, end))
-
-    def _entries(self, start: int, end: int) -> Iterator[tuple[bytes, bytes]]:
         for first in range(start, end, _AT_ONCE):
             last = min(end, first + _AT_ONCE)
             with self._connections.transaction() as connection:
                 rows = connection.execute(_ENTRIES, (first, last)).fetchall()
             yield from checked_leaves(rows, first)
+            if len(rows) < last - first:
+                return
+
+    def leaf_hashes(self, start: int, end: int) -> Iterator[bytes]:
+        """Yield the hashes of the leaves of indices start..end-1, computed from their bytes.
+
+        Raises:
+            LedgerIntegrityError: One is missing.
+        """
+        for first in range(start, end, _AT_ONCE):
+            last = min(end, first + _AT_ONCE)
+            with self._connections.transaction() as connection:
+                rows = connection.execute(_LEAVES, (first, last)).fetchall()
+            yield from hashed_leaves(rows, first)
             if len(rows) < last - first:
                 return
 

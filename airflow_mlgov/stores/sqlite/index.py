@@ -5,12 +5,13 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator, Sequence
 
-from airflow_mlgov.ledger.merkle import append_leaves
+from airflow_mlgov.ledger.merkle import append_leaves, leaf_hash
 from airflow_mlgov.service.leaf_index import IndexRows, model_of
 from airflow_mlgov.service.stored import checked_leaf, checked_leaves, checked_subtrees
 
-_LIST = "INSERT INTO models (seq, model) VALUES (?, ?)"
-_KEEP_SUBTREE = "INSERT INTO subtrees (n, hash) VALUES (?, ?)"
+# A row that stands there already is nobody's evidence, and must not hold up a round.
+_LIST = "INSERT OR REPLACE INTO models (seq, model) VALUES (?, ?)"
+_KEEP_SUBTREE = "INSERT OR REPLACE INTO subtrees (n, hash) VALUES (?, ?)"
 _SUBTREES = "SELECT n, hash FROM subtrees WHERE n < ? ORDER BY n"
 _INDEXED = "SELECT seq, model FROM models WHERE seq >= ? AND seq < ? ORDER BY seq"
 _ABOUT = """
@@ -67,8 +68,8 @@ def _listed(connection: sqlite3.Connection) -> Iterator[bytes]:
     """List each entry under its model, and yield its hash."""
     first = 0
     while rows := connection.execute(_ENTRIES_FROM, (first, _AT_ONCE)).fetchall():
-        checked = list(checked_leaves(rows, first))
-        listed = [(seq, model_of(leaf)) for seq, (leaf, _) in enumerate(checked, first)]
+        leaves = list(checked_leaves(rows, first))
+        listed = [(seq, model_of(leaf)) for seq, leaf in enumerate(leaves, first)]
         connection.executemany(_LIST, listed)
-        yield from (hashed for _, hashed in checked)
+        yield from map(leaf_hash, leaves)
         first += len(rows)

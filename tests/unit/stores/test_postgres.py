@@ -269,7 +269,10 @@ def test_threat_33_only_the_owner_may_erase(roles, url: str) -> None:
 FORBIDDEN = [
     *(
         f"{action} mlgov.{table}"
-        for table in ("inbox", "entries", "checkpoints", "disclosures", "sequencing")
+        for table in (
+            *("inbox", "entries", "models", "subtrees", "checkpoints", "disclosures"),
+            "sequencing",
+        )
         for action in ("DELETE FROM", "TRUNCATE")
     ),
     "UPDATE mlgov.inbox SET leaf = leaf",
@@ -278,6 +281,9 @@ FORBIDDEN = [
     "UPDATE mlgov.disclosures SET value = value",
     "UPDATE mlgov.schema_version SET version_num = 'x'",
     "INSERT INTO mlgov.entries VALUES (0, 'x', '', '', '')",
+    "INSERT INTO mlgov.models VALUES (0, 'x')",
+    "INSERT INTO mlgov.subtrees VALUES (0, '')",
+    "UPDATE mlgov.models SET model = 'x'",
     "INSERT INTO mlgov.checkpoints VALUES (0, '', '')",
     "INSERT INTO mlgov.schema_version VALUES ('x')",
     "SELECT * FROM mlgov.sequencing FOR UPDATE",  # or a writer could hold up every round
