@@ -48,9 +48,13 @@ from airflow_mlgov.records.kinds import KeyRole  # noqa: E402
 from airflow_mlgov.records.source import Source  # noqa: E402
 from airflow_mlgov.service.bundle import make_bundle  # noqa: E402
 from airflow_mlgov.service.governance import Governance  # noqa: E402
+from airflow_mlgov.service.leaf_index import index_rows  # noqa: E402
 from airflow_mlgov.service.ledger import Ledger  # noqa: E402
+from airflow_mlgov.service.ports import InboxItem  # noqa: E402
+from airflow_mlgov.service.sequencing import integrate  # noqa: E402
 from airflow_mlgov.signers.file import open_signers  # noqa: E402
 from airflow_mlgov.stores.sqlite import SqliteStore  # noqa: E402
+from airflow_mlgov.stores.sqlite.index import add_to_index  # noqa: E402
 
 ENTRIES = 1_000_000
 OF_MODEL = 200
@@ -95,7 +99,7 @@ class Maker:
         return key, encode_leaf(entry, self._signer.public_key, self._signer.sign)
 
     def unsigned(self, number: int) -> tuple[str, bytes]:
-        key = f"sha256:{hashlib.sha256(b'%d' % number).hexdigest()}"
+        key = f"sha256:{number:064x}"
         model = b"model_%d" % (number % OTHER_MODELS)
         payload = self._payload % (key.encode(), model)
         before, after = self._around
@@ -109,14 +113,25 @@ class Maker:
 
 
 def fill(ledger: Ledger, store: SqliteStore, leaves: Iterator[tuple[str, bytes]]) -> None:
-    """Put leaves into the inbox with plain SQL, and bring them into the tree with our code."""
-    rows = [(key, leaf, leaf_hash(leaf), AT) for key, leaf in leaves]
+    """Put leaves into the tree with plain SQL; hashes, head and index come from our code."""
+    head, items = store.head(), [InboxItem(key, leaf) for key, leaf in leaves]
+    signer = open_signers(store.path.parent / "keys")[KeyRole.LOG]
+    sequenced = integrate(head, items, trust=ledger.trust_root(), signer=signer)
+    places = range(head.size, sequenced.head.size)
+    rows = zip(places, items, sequenced.leaf_hashes, strict=True)
     with sqlite3.connect(store.path) as connection:
         connection.execute("PRAGMA synchronous = OFF")
+        connection.execute("PRAGMA cache_size = -100000")
         connection.executemany(
-            "INSERT INTO inbox (key, leaf, leaf_hash, received_at) VALUES (?, ?, ?, ?)", rows
+            "INSERT INTO entries (seq, key, leaf, leaf_hash, received_at) VALUES (?, ?, ?, ?, ?)",
+            [(seq, item.key, item.leaf, hashed, AT) for seq, item, hashed in rows],
         )
-    ledger.drain()
+        add_to_index(connection, places, index_rows(head, (item.leaf for item in items), sequenced))
+        connection.execute(
+            "INSERT INTO checkpoints (size, note, peaks) VALUES (?, ?, ?)",
+            (sequenced.head.size, sequenced.head.note, b"".join(sequenced.head.peaks)),
+        )
+    connection.close()
 
 
 def cpu(call: Callable[[], object]) -> float:
@@ -219,6 +234,8 @@ def bench_verification(folder: Path) -> dict[str, Any]:
     """Check everything in a smaller ledger whose entries all carry true signatures."""
     store = SqliteStore(folder / "signed.db")
     ledger = Ledger(store, open_signers(folder / "keys"))
+    say(f"log {ledger.origin}")
+    ledger.drain()
     maker = Maker(ledger, folder / "keys")
     fill(ledger, store, (maker.signed(n, f"model_{n % 100}") for n in range(1, SIGNED)))
     leaves = list(store.leaves(1, SIGNED))
@@ -290,6 +307,8 @@ def main() -> None:
         folder = Path(name)
         store = SqliteStore(folder / "million.db")
         ledger = Ledger(store, open_signers(folder / "keys"))
+        say(f"log {ledger.origin}")
+        ledger.drain()
         maker = Maker(ledger, folder / "keys")
         for first in range(0, ENTRIES, AT_ONCE):
             # Number 0 is the genesis entry, which the ledger itself writes.
