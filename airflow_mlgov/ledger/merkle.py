@@ -112,11 +112,12 @@ class MerkleTree:
     """
 
     def __init__(self, leaf_hashes: Iterable[bytes] = ()) -> None:
-        self._levels: list[list[bytes]] = [
-            []
-        ]  # _levels[k][i] covers leaves i * 2^k .. (i + 1) * 2^k - 1
-        for hashed in leaf_hashes:
-            self.append(hashed)
+        # _levels[k][i] covers leaves i * 2^k .. (i + 1) * 2^k - 1
+        self._levels: list[list[bytes]] = [list(leaf_hashes)]
+        _check_hashes(*self._levels[0])
+        while len(level := self._levels[-1]) > 1:
+            pairs = zip(level[::2], level[1::2], strict=False)  # an odd one has no parent yet
+            self._levels.append([node_hash(left, right) for left, right in pairs])
 
     @property
     def size(self) -> int:

@@ -198,13 +198,17 @@ class _Reading:
             self._grow()
         if any(checkpoint.size == index + 1 for checkpoint in self._earlier):
             self._roots[index + 1] = self._root()
-        self._models[claims_of(leaf)[1]].add(index, hashed)
+        entry = None
         try:
-            self._add_entry(read_entry(index, leaf, self._trust, self._disclose))
+            entry = read_entry(index, leaf, self._trust, self._disclose)
+            self._add_entry(entry)
         except UnknownKeyError as error:
             self._unknown_keys.append(f"Entry {index} counts for nothing: {error.problem}")
         except LedgerIntegrityError as error:
             self.problems.append(f"Entry {index} counts for nothing: {error.problem}")
+        # What counts for nothing is listed under what it says, too.
+        model = claims_of(leaf)[1] if entry is None else entry.model
+        self._models[model].add(index, hashed)
 
     def compare(self, note: bytes) -> None:
         try:
