@@ -20,6 +20,15 @@ def migrate(args: Namespace) -> None:  # noqa: ARG001
 
 
 @reports_errors
+def reindex(args: Namespace) -> None:  # noqa: ARG001
+    """Throw the index over the ledger's entries away and make it anew from them."""
+    from airflow_mlgov.wiring.ledger_store import reindex_ledger
+
+    reindex_ledger()
+    tell("The index was made anew from the entries. `airflow mlgov ledger verify` checks both.")
+
+
+@reports_errors
 def check(args: Namespace) -> None:
     """Show revision, rights and durability of the ledger's database; exit 1 if one is wrong."""
     from airflow_mlgov.wiring.ledger_store import check_ledger
@@ -53,6 +62,7 @@ def database_commands() -> list[ActionCommand]:
 
     return [
         command(migrate, "Make the ledger's tables, or bring them up to date (as their owner)"),
+        command(reindex, "Make the index over the entries anew from them (as the tables' owner)"),
         command(check, "Show revision, rights and durability: exit 1 if wrong", ARG_OUTPUT),
         command(
             grant,

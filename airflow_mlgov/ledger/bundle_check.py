@@ -27,7 +27,7 @@ from airflow_mlgov.ledger.merkle import leaf_hash, verify_inclusion
 from airflow_mlgov.ledger.model_index import ModelCount, ModelIndex
 from airflow_mlgov.ledger.proof import TlogProof
 from airflow_mlgov.ledger.trust import TrustRoot
-from airflow_mlgov.ledger.view import SealedEntry, claims_of, read_entry
+from airflow_mlgov.ledger.view import ROTATIONS, SealedEntry, label_of, read_entry
 from airflow_mlgov.records.canonical import parse_canonical
 from airflow_mlgov.records.clock import to_text
 from airflow_mlgov.records.digest import Digest
@@ -80,7 +80,7 @@ class _Check:
         self._rotations = [
             index
             for index in _indices(bundle.files, "entries/")
-            if claims_of(bundle.files[entry_file(index)])[0] == ROTATION
+            if label_of(bundle.files[entry_file(index)]) == ROTATIONS
         ]
         # Believed by their signatures; that they stand in the log is checked with every entry.
         self._keyring = Keyring(trust)
@@ -141,7 +141,7 @@ class _Check:
         for index in _indices(self._files, "entries/"):
             with self._finding(f"Entry {index}"):
                 leaf = self._files[entry_file(index)]
-                if claims_of(leaf)[1] == self._header.model:
+                if label_of(leaf) == self._header.model:
                     self._claimed.add(index, leaf_hash(leaf))
                 if not self._is_included(index, leaf, checkpoint):
                     continue

@@ -156,6 +156,11 @@ def decode_leaf(leaf: bytes) -> tuple[Entry, Envelope]:
     return entry, envelope
 
 
+def is_identifier(value: Any) -> bool:
+    """Return whether this may stand where an entry names a model or a kind."""
+    return isinstance(value, str) and _IDENTIFIER.fullmatch(value) is not None
+
+
 def _check(value: Any) -> None:
     if not isinstance(value, dict) or value.keys() != _FIELDS:
         raise LedgerIntegrityError(f"An entry holds {', '.join(sorted(_FIELDS))}, nothing else.")
@@ -191,7 +196,7 @@ def _check_identifiers(value: dict[str, Any]) -> None:
 
 
 def _check_identifier(name: str, value: Any) -> None:
-    if not isinstance(value, str) or not _IDENTIFIER.fullmatch(value):
+    if not is_identifier(value):
         raise LedgerIntegrityError(
             f"{name} {value!r} is not an identifier.",
             remedy="Use at most 256 ASCII letters, digits and the characters . _ : @ / + -",

@@ -8,42 +8,73 @@ Source:
 from __future__ import annotations
 
 import hashlib
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
 
 from airflow_mlgov.errors import LedgerIntegrityError
 
 HASH_BYTES = 32
+SUBTREE_LEVEL = 8
+SUBTREE_LEAVES = 1 << SUBTREE_LEVEL
+"""Leaves of the subtrees whose roots the stores keep."""
+
 EMPTY_ROOT = hashlib.sha256(b"").digest()
+
+_sha256 = hashlib.sha256  # called a million times for a million entries
 
 
 def leaf_hash(leaf: bytes) -> bytes:
     """Return SHA-256(0x00 || leaf)."""
-    return hashlib.sha256(b"\x00" + leaf).digest()
+    return _sha256(b"\x00" + leaf).digest()
 
 
 def node_hash(left: bytes, right: bytes) -> bytes:
     """Return SHA-256(0x01 || left || right)."""
-    return hashlib.sha256(b"\x01" + left + right).digest()
+    return _sha256(b"\x01" + left + right).digest()
 
 
-def append_leaf(peaks: Sequence[bytes], size: int, leaf: bytes) -> tuple[bytes, ...]:
-    """Return the peaks of a tree after one more leaf.
+@dataclass(frozen=True, slots=True)
+class Grown:
+    """A tree after more leaves.
+
+    Attributes:
+        peaks: Roots of its perfect subtrees, largest first.
+        size: Leaves in it.
+        subtrees: Number and root of each subtree of 256 leaves that became full: subtree n is over
+            leaves 256 n .. 256 n + 255.
+    """
+
+    peaks: tuple[bytes, ...]
+    size: int
+    subtrees: tuple[tuple[int, bytes], ...]
+
+
+def append_leaves(peaks: Sequence[bytes], size: int, leaf_hashes: Iterable[bytes]) -> Grown:
+    """Return a tree after more leaves, in memory that does not grow with them.
 
     Args:
-        peaks: Roots of the perfect subtrees of the tree, largest first.
-        size: Leaves in the tree before.
-        leaf: Leaf hash, 32 bytes.
+        peaks: Roots of the perfect subtrees of the tree before, largest first.
+        size: Leaves in it.
+        leaf_hashes: Of the leaves that follow, in order, 32 bytes each.
 
     Raises:
         LedgerIntegrityError: The number of peaks does not fit the size.
     """
     check_peaks(peaks, size)
-    grown = [*peaks, leaf]
-    while size & 1:
-        right = grown.pop()
-        grown[-1] = node_hash(grown[-1], right)
-        size >>= 1
-    return tuple(grown)
+    grown, full = list(peaks), []
+    for leaf in leaf_hashes:
+        node, size = leaf, size + 1
+        rest = size
+        while not rest & 1:  # as many merges as the new size has trailing zero bits
+            node = _sha256(b"\x01" + grown.pop() + node).digest()  # node_hash, without a call
+            rest >>= 1
+            if rest << SUBTREE_LEVEL == size:
+                full.append((rest - 1, node))
+        grown.append(node)
+    check_peaks(grown, size)
+    return Grown(tuple(grown), size, tuple(full))
 
 
 def root_of_peaks(peaks: Sequence[bytes], size: int) -> bytes:
@@ -74,19 +105,102 @@ def check_peaks(peaks: Sequence[bytes], size: int) -> None:
         )
 
 
-class MerkleTree:
-    """A tree in memory that proves things about any of its former states.
+class Tree(ABC):
+    """Proves things about any of its former states, from the roots of ranges of its leaves."""
+
+    @property
+    @abstractmethod
+    def size(self) -> int:
+        """Leaves in the tree."""
+
+    @abstractmethod
+    def range_root(self, low: int, high: int) -> bytes:
+        """Return the root over leaves low..high-1, a range that RFC 6962 splits a tree into."""
+
+    def root(self, size: int | None = None) -> bytes:
+        """Return the root hash of the first `size` leaves (default all)."""
+        size = self._known_size(size)
+        return self.range_root(0, size) if size else EMPTY_ROOT
+
+    def peaks(self, size: int | None = None) -> tuple[bytes, ...]:
+        """Return the roots of the perfect subtrees of the first `size` leaves, largest first."""
+        size = self._known_size(size)
+        widths = [1 << bit for bit in reversed(range(size.bit_length())) if size >> bit & 1]
+        ends = accumulate(widths)
+        return tuple(
+            self.range_root(end - width, end) for width, end in zip(widths, ends, strict=True)
+        )
+
+    def inclusion_proof(self, index: int, size: int | None = None) -> list[bytes]:
+        """Return PATH(index, D[size]), leaf side first.
+
+        Raises:
+            LedgerIntegrityError: The index is not below the size, or the size is beyond the tree.
+        """
+        size = self._known_size(size)
+        if not 0 <= index < size:
+            raise LedgerIntegrityError(f"There is no leaf {index} in a tree of {size} leaves.")
+        path: list[bytes] = []
+        low, high = 0, size
+        while high - low > 1:
+            middle = low + split(high - low)
+            if index < middle:
+                path.append(self.range_root(middle, high))
+                high = middle
+            else:
+                path.append(self.range_root(low, middle))
+                low = middle
+        return path[::-1]
+
+    def consistency_proof(self, first: int, second: int | None = None) -> list[bytes]:
+        """Return PROOF(first, D[second]): that the tree of `second` leaves extends that of `first`.
+
+        Raises:
+            LedgerIntegrityError: `first` is beyond `second`, or `second` beyond the tree.
+        """
+        second = self._known_size(second)
+        if not 0 <= first <= second:
+            raise LedgerIntegrityError(f"A tree of {second} leaves cannot extend one of {first}.")
+        if first in {0, second}:
+            return []
+        proof: list[bytes] = []
+        low, high = 0, second
+        while first != high:
+            middle = low + split(high - low)
+            if first <= middle:
+                proof.append(self.range_root(middle, high))
+                high = middle
+            else:
+                proof.append(self.range_root(low, middle))
+                low = middle
+        if low:
+            proof.append(self.range_root(low, high))
+        return proof[::-1]
+
+    def _known_size(self, size: int | None) -> int:
+        if size is None:
+            return self.size
+        if not 0 <= size <= self.size:
+            raise LedgerIntegrityError(
+                f"The tree has {self.size} leaves; nothing is known of {size}."
+            )
+        return size
+
+
+class MerkleTree(Tree):
+    """A tree in memory.
 
     Args:
         leaf_hashes: In order, 32 bytes each.
     """
 
     def __init__(self, leaf_hashes: Iterable[bytes] = ()) -> None:
-        self._levels: list[list[bytes]] = [
-            []
-        ]  # _levels[k][i] covers leaves i * 2^k .. (i + 1) * 2^k - 1
-        for hashed in leaf_hashes:
-            self.append(hashed)
+        # _levels[k][i] covers leaves i * 2^k .. (i + 1) * 2^k - 1
+        self._levels: list[list[bytes]] = [list(leaf_hashes)]
+        _check_hashes(*self._levels[0])
+        while len(level := self._levels[-1]) > 1:
+            pairs = zip(level[::2], level[1::2], strict=False)  # an odd one has no parent yet
+            self._levels.append([node_hash(left, right) for left, right in pairs])
 
     @property
     def size(self) -> int:
@@ -105,73 +219,14 @@ class MerkleTree:
             self._levels[level + 1].append(node_hash(*self._levels[level][-2:]))
             level += 1
 
-    def root(self, size: int | None = None) -> bytes:
-        """Return the root hash of the first `size` leaves (default all)."""
-        size = self._known_size(size)
-        return self._range_root(0, size) if size else EMPTY_ROOT
-
-    def inclusion_proof(self, index: int, size: int | None = None) -> list[bytes]:
-        """Return PATH(index, D[size]), leaf side first.
-
-        Raises:
-            LedgerIntegrityError: The index is not below the size, or the size is beyond the tree.
-        """
-        size = self._known_size(size)
-        if not 0 <= index < size:
-            raise LedgerIntegrityError(f"There is no leaf {index} in a tree of {size} leaves.")
-        path: list[bytes] = []
-        low, high = 0, size
-        while high - low > 1:
-            middle = low + _split(high - low)
-            if index < middle:
-                path.append(self._range_root(middle, high))
-                high = middle
-            else:
-                path.append(self._range_root(low, middle))
-                low = middle
-        return path[::-1]
-
-    def consistency_proof(self, first: int, second: int | None = None) -> list[bytes]:
-        """Return PROOF(first, D[second]): that the tree of `second` leaves extends that of `first`.
-
-        Raises:
-            LedgerIntegrityError: `first` is beyond `second`, or `second` beyond the tree.
-        """
-        second = self._known_size(second)
-        if not 0 <= first <= second:
-            raise LedgerIntegrityError(f"A tree of {second} leaves cannot extend one of {first}.")
-        if first in {0, second}:
-            return []
-        proof: list[bytes] = []
-        low, high = 0, second
-        while first != high:
-            middle = low + _split(high - low)
-            if first <= middle:
-                proof.append(self._range_root(middle, high))
-                high = middle
-            else:
-                proof.append(self._range_root(low, middle))
-                low = middle
-        if low:
-            proof.append(self._range_root(low, high))
-        return proof[::-1]
-
-    def _known_size(self, size: int | None) -> int:
-        if size is None:
-            return self.size
-        if not 0 <= size <= self.size:
-            raise LedgerIntegrityError(
-                f"The tree has {self.size} leaves; nothing is known of {size}."
-            )
-        return size
-
-    def _range_root(self, low: int, high: int) -> bytes:
+    def range_root(self, low: int, high: int) -> bytes:
+        """Return the root over leaves low..high-1, a range that RFC 6962 splits a tree into."""
         width = high - low
         if width & (width - 1) == 0:
             level = width.bit_length() - 1
             return self._levels[level][low >> level]
-        middle = low + _split(width)
-        return node_hash(self._range_root(low, middle), self._range_root(middle, high))
+        middle = low + split(width)
+        return node_hash(self.range_root(low, middle), self.range_root(middle, high))
 
 
 def verify_inclusion(
@@ -279,7 +334,8 @@ def _skip_right_edge(position: int, last: int) -> tuple[int, int]:
     return position, last
 
 
-def _split(width: int) -> int:
+def split(width: int) -> int:
+    """Return how many leaves go left of so many, at least 2: the largest power of two below."""
     return 1 << ((width - 1).bit_length() - 1)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from airflow_mlgov.errors import LedgerIntegrityError
 from airflow_mlgov.ledger.checkpoint import Checkpoint, Vkey, open_checkpoint
-from airflow_mlgov.ledger.merkle import append_leaf, leaf_hash, root_of_peaks
+from airflow_mlgov.ledger.merkle import append_leaves, leaf_hash, root_of_peaks
 from airflow_mlgov.records.canonical import canonical_bytes, parse_canonical
 
 VERSION = 1
@@ -83,18 +83,17 @@ class SeenCheckpoint:
         Raises:
             LedgerIntegrityError: There are fewer or more leaves than the checkpoint says.
         """
-        size, peaks = self.checkpoint.size, self.peaks
+        size = self.checkpoint.size
         if newest.origin != self.checkpoint.origin or newest.size < size:
             return False
-        for leaf in added:
-            peaks = append_leaf(peaks, size, leaf_hash(leaf))
-            size += 1
-        if size != newest.size:
+        grown = append_leaves(self.peaks, size, map(leaf_hash, added))
+        if grown.size != newest.size:
             raise LedgerIntegrityError(
-                f"The ledger holds {size} entries where its signed checkpoint says {newest.size}: "
+                f"The ledger holds {grown.size} entries where its signed checkpoint says "
+                f"{newest.size}: "
                 "entries were removed or added."
             )
-        return root_of_peaks(peaks, size).hex() == newest.root_hash
+        return root_of_peaks(grown.peaks, grown.size).hex() == newest.root_hash
 
 
 def _are_peaks(value: Any) -> bool:

@@ -12,13 +12,19 @@ from airflow_mlgov.errors import LedgerIntegrityError, UnknownKeyError
 from airflow_mlgov.ledger.checkpoint import Checkpoint
 from airflow_mlgov.ledger.erasures import Place, Unaccounted, sentence
 from airflow_mlgov.ledger.heartbeats import Pulse
+from airflow_mlgov.ledger.key_set import KeySet
 from airflow_mlgov.ledger.keyring import Keyring
-from airflow_mlgov.ledger.merkle import EMPTY_ROOT, append_leaf, leaf_hash, root_of_peaks
+from airflow_mlgov.ledger.merkle import (
+    EMPTY_ROOT,
+    SUBTREE_LEAVES,
+    append_leaves,
+    leaf_hash,
+    root_of_peaks,
+)
 from airflow_mlgov.ledger.model_index import ModelCount, ModelIndex
 from airflow_mlgov.ledger.trust import TrustRoot
-from airflow_mlgov.ledger.view import Disclose, SealedEntry, claims_of, read_entry
+from airflow_mlgov.ledger.view import ROTATIONS, Disclose, SealedEntry, label, label_of, read_entry
 from airflow_mlgov.records.clock import to_text
-from airflow_mlgov.records.kinds import ROTATION
 
 EXIT_FINE, EXIT_ALTERED, EXIT_UNKNOWN_KEY = 0, 1, 3
 MAX_PROBLEMS = 100
@@ -212,10 +218,10 @@ class _Reading:
         self._sizes = frozenset(checkpoint.size for checkpoint in earlier)
         self._extended = 0
         self._roots: dict[int, str] = {0: EMPTY_ROOT.hex()}
-        self._peaks: tuple[bytes, ...] = ()
-        self._size = 0
+        self._grown = append_leaves((), 0, ())
+        self._pending: list[bytes] = []  # leaf hashes that are not in it yet
         self._kinds: Counter[str] = Counter()
-        self._keys: set[str] = set()
+        self._keys = KeySet()
         self._pulse = Pulse()
         self._opened = self._closed = 0
         self._unaccounted = Unaccounted()
@@ -225,21 +231,26 @@ class _Reading:
     def add(self, leaf: bytes) -> None:
         index = self._size
         hashed = leaf_hash(leaf)
-        self._peaks = append_leaf(self._peaks, self._size, hashed)
-        self._size += 1
-        if self._size in self._sizes:
-            self._roots[self._size] = self._root()
-        kind, model, _ = claims_of(leaf)
-        self._models[model].add(index, hashed)
-        if kind == ROTATION:
-            self._rotations.append(index)
+        self._pending.append(hashed)
+        if len(self._pending) == SUBTREE_LEAVES:
+            self._grow()
+        if index + 1 in self._sizes:
+            self._roots[index + 1] = self._root()
+        entry = None
         try:
-            self._add_entry(read_entry(index, leaf, self._keyring, self._disclose))
+            entry = read_entry(index, leaf, self._keyring, self._disclose)
+            self._add_entry(entry)
         except UnknownKeyError as error:
             self._unknown_keys.append(f"Entry {index} counts for nothing: {error.problem}")
         except LedgerIntegrityError as error:
             self.problems.append(f"Entry {index} counts for nothing: {error.problem}")
         self._keyring = self._keyring.after(index, leaf)
+        # What counts for nothing is listed under what it says, too.
+        listed = label_of(leaf) if entry is None else label(entry.kind, entry.model)
+        if listed == ROTATIONS:
+            self._rotations.append(index)
+        else:
+            self._models[listed].add(index, hashed)
 
     def compare(self, note: bytes) -> None:
         try:
@@ -283,8 +294,17 @@ class _Reading:
         )
         return [said]
 
+    @property
+    def _size(self) -> int:
+        return self._grown.size + len(self._pending)
+
+    def _grow(self) -> None:
+        self._grown = append_leaves(self._grown.peaks, self._grown.size, self._pending)
+        self._pending.clear()
+
     def _root(self) -> str:
-        return root_of_peaks(self._peaks, self._size).hex()
+        self._grow()
+        return root_of_peaks(self._grown.peaks, self._grown.size).hex()
 
     def _compare(self, what: str, checkpoint: Checkpoint, size: int, root_hash: str) -> bool:
         found = len(self.problems)
@@ -305,9 +325,8 @@ class _Reading:
     def _add_entry(self, entry: SealedEntry) -> None:
         if (entry.index == 0) != (entry.kind == "genesis"):
             raise LedgerIntegrityError("The first entry, and no other, is the genesis entry.")
-        if entry.key in self._keys:
+        if not self._keys.add(entry.key):
             raise LedgerIntegrityError("It stands in the ledger twice.")
-        self._keys.add(entry.key)
         if entry.kind == "model.indexed":
             self._check_count(entry)
         self._kinds[entry.kind] += 1

@@ -12,14 +12,17 @@ from typing import Any, TypeAlias
 
 from airflow_mlgov.errors import LedgerIntegrityError, UnknownKeyError
 from airflow_mlgov.ledger.checkpoint import Checkpoint
-from airflow_mlgov.ledger.entry import Entry, decode_leaf
+from airflow_mlgov.ledger.entry import Entry, decode_leaf, is_identifier
 from airflow_mlgov.ledger.keyring import Keyring
-from airflow_mlgov.ledger.merkle import append_leaf, leaf_hash, root_of_peaks
+from airflow_mlgov.ledger.merkle import append_leaves, leaf_hash, root_of_peaks
 from airflow_mlgov.ledger.trust import TrustRoot
 from airflow_mlgov.records.digest import Digest
 from airflow_mlgov.records.kinds import ROTATION, KeyRole
 from airflow_mlgov.records.people import Disclosure, Person
 from airflow_mlgov.records.source import Source
+
+ROTATIONS = "*key.rotated"
+"""What rotations of keys are listed under, whatever model they name; the id of no model."""
 
 Disclose: TypeAlias = Callable[[str], Mapping[str, Disclosure]]
 """Returns what opens an entry's commitments, by ``people.<field>`` and ``texts.<field>``."""
@@ -198,8 +201,8 @@ class LedgerView:
 
     @property
     def leaves(self) -> Sequence[bytes]:
-        """The exact leaf bytes, in order."""
-        return tuple(self._leaves)
+        """The exact leaf bytes, in order; not a copy."""
+        return self._leaves
 
     def select(
         self, *kinds: str, model: str | None = None, version: Digest | None = None
@@ -221,26 +224,6 @@ class LedgerView:
             if isinstance(entry := self._entry(index), SealedEntry):
                 found.append(entry)
         return found
-
-    def leaf(self, index: int) -> bytes:
-        """Return the exact bytes of the entry at an index below the checkpoint's size."""
-        return self._leaves[index]
-
-    def indices_of(self, model: str) -> list[int]:
-        """Return where entries say that they are about a model, sound or not, in order."""
-        return [index for index, claim in enumerate(self._all_claims()) if claim[1] == model]
-
-    def rotations(self) -> list[int]:
-        """Return where entries say that they rotate a key, sound or not, in order."""
-        return [index for index, claim in enumerate(self._all_claims()) if claim[0] == ROTATION]
-
-    def leaf_hashes(self) -> list[bytes]:
-        """Return the RFC 6962 hashes of all leaves, in order."""
-        return [leaf_hash(leaf) for leaf in self._leaves]
-
-    def disclosures(self, key: str) -> Mapping[str, Disclosure]:
-        """Return what opens the commitments of the entry under a key; empty once erased."""
-        return self._disclose(key)
 
     @property
     def violations(self) -> list[Violation]:
@@ -285,20 +268,19 @@ class LedgerView:
 def _checked_peaks(
     peaks: tuple[bytes, ...], size: int, leaves: Iterable[bytes], checkpoint: Checkpoint
 ) -> tuple[bytes, ...]:
-    for leaf in leaves:
-        peaks = append_leaf(peaks, size, leaf_hash(leaf))
-        size += 1
-    if size != checkpoint.size:
+    grown = append_leaves(peaks, size, map(leaf_hash, leaves))
+    if grown.size != checkpoint.size:
         raise LedgerIntegrityError(
-            f"The ledger holds {size} entries where its signed checkpoint says {checkpoint.size}: "
+            f"The ledger holds {grown.size} entries where its signed checkpoint says "
+            f"{checkpoint.size}: "
             "entries were removed or added."
         )
-    if root_of_peaks(peaks, size).hex() != checkpoint.root_hash:
+    if root_of_peaks(grown.peaks, grown.size).hex() != checkpoint.root_hash:
         raise LedgerIntegrityError(
-            f"The {size} entries do not give the root hash that was signed: an entry was altered, "
-            "replaced, moved or removed."
+            f"The {grown.size} entries do not give the root hash that was signed: an entry was "
+            "altered, replaced, moved or removed."
         )
-    return peaks
+    return grown.peaks
 
 
 def claims_of(leaf: bytes) -> tuple[str, str, str]:
@@ -310,3 +292,19 @@ def claims_of(leaf: bytes) -> tuple[str, str, str]:
         return intern(str(value["kind"])), intern(str(value["model"])), str(value["version"])
     except (ValueError, KeyError, TypeError, RecursionError):
         return "", "", ""
+
+
+def label_of(leaf: bytes) -> str:
+    """Return what a leaf is listed under, by what it claims; see `label`."""
+    kind, model, _ = claims_of(leaf)
+    return label(kind, model)
+
+
+def label(kind: str, model: str) -> str:
+    """Return what an entry is listed under in counts and indices: its model, or `ROTATIONS`.
+
+    What is no identifier stands in no entry that counts, and may be no text to a database.
+    """
+    if kind == ROTATION:
+        return ROTATIONS
+    return model if is_identifier(model) else ""

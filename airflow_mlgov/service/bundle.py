@@ -32,10 +32,10 @@ from airflow_mlgov.ledger.bundle import (
 )
 from airflow_mlgov.ledger.bundle_anchors import proof_lines
 from airflow_mlgov.ledger.cosignature import joined
-from airflow_mlgov.ledger.merkle import MerkleTree
-from airflow_mlgov.ledger.model_index import ModelCount, ModelIndex
+from airflow_mlgov.ledger.merkle import Tree
+from airflow_mlgov.ledger.model_index import ModelCount
 from airflow_mlgov.ledger.proof import TlogProof
-from airflow_mlgov.ledger.view import LedgerView, SealedEntry, claims_of
+from airflow_mlgov.ledger.view import SealedEntry, label_of
 from airflow_mlgov.records.canonical import canonical_bytes
 from airflow_mlgov.records.digest import Digest
 from airflow_mlgov.records.kinds import KeyRole
@@ -43,6 +43,7 @@ from airflow_mlgov.records.manifest import Manifest
 from airflow_mlgov.service.artefacts import hash_directory
 from airflow_mlgov.service.governance import Governance
 from airflow_mlgov.service.ledger import EntryDraft, Ledger
+from airflow_mlgov.service.model_view import ModelView
 from airflow_mlgov.service.ports import Anchored, InboxItem, Registry
 
 COUNT_EVERY = timedelta(days=1)
@@ -80,7 +81,8 @@ def make_bundle(
     """Return a bundle of all entries about a model, with what they name and what proves them.
 
     A process that holds the log key first puts a count of the model's entries on record, unless
-    the newest one counts all there is and is not a day old.
+    the newest one counts all there is and is not a day old. The first bundle of a model reads the
+    whole ledger; a later one reads what came since the model's newest count.
 
     Args:
         gov: Ledger, evidence and rules.
@@ -94,86 +96,81 @@ def make_bundle(
         LedgerIntegrityError: The ledger does not verify, or the bundle would be too large.
         LedgerUnavailableError: The ledger cannot be reached; a retry may help.
     """
-    view = gov.ledger.view()
-    if not view.select(model=model):
+    view = gov.ledger.model_view(model)
+    if not view.select():
         raise VersionNotFoundError(
             f"The ledger has no entry about model {model!r}.",
             remedy="`airflow mlgov ledger show` lists what it is about.",
         )
-    asked = None if version is None else _version_of(view, model, version)
-    if gov.ledger.is_embedded and not _is_counted(gov, view, model):
-        _count(gov, view, model)
-        view = gov.ledger.view()
-    tree = MerkleTree(view.leaf_hashes())
-    files = _entries(view, tree, model) | _anchored(gov.ledger, tree)
-    waiting = _waiting(gov.ledger.inbox(), view, model)
-    due = files_due(view.select(model=model), asked)
-    held = _documents(gov, due) | _manifests(gov, view, model, due, registry)
+    asked = None if version is None else _version_of(view, version)
+    if gov.ledger.is_embedded and not _is_counted(gov, view):
+        _count(gov, view)
+        view = gov.ledger.model_view(model)
+    files = _entries(view) | _anchored(gov.ledger, view.tree)
+    waiting = _waiting(gov.ledger.inbox(), view)
+    due = files_due(view.select(), asked)
+    held = _documents(gov, due) | _manifests(gov, view, due, registry)
     missing = tuple(sorted(due.keys() - held.keys()))
     checkpoint = view.checkpoint
     header = BundleHeader(
         checkpoint.origin, model, asked, checkpoint.size, checkpoint.root_hash, missing
     )
-    counts = view.select("model.indexed", model=model)
     return MadeBundle(
         data=write_bundle(header, {**files, **waiting, **held}),
         size=checkpoint.size,
-        entries=len(view.indices_of(model)),
-        counted=ModelCount.of_body(counts[-1].body) if counts else None,
+        entries=len(view.indices),
+        counted=ModelCount.of_body(view.counts[-1].body) if view.counts else None,
         could_not_be_had=missing,
         waiting=len(waiting),
     )
 
 
-def _version_of(view: LedgerView, model: str, text: str) -> Digest:
+def _version_of(view: ModelView, text: str) -> Digest:
     if text.startswith("sha256:"):
         try:
             digest = Digest.parse(text)
         except ArtefactError as error:
             raise VersionNotFoundError(f"{text!r} is not a manifest digest.") from error
-        found = {digest} if view.select(model=model, version=digest) else set()
+        found = {digest} if view.select(version=digest) else set()
     else:
-        registered = view.select("model.registered", model=model)
+        registered = view.select("model.registered")
         found = {e.version for e in registered if e.version and e.body["version"] == text}
     if len(found) != 1:
         what = "more than one version" if found else "no version"
         raise VersionNotFoundError(
-            f"The ledger has {what} {text!r} of model {model!r}.",
+            f"The ledger has {what} {text!r} of model {view.model!r}.",
             remedy="Name it by its manifest digest, sha256:..., as `airflow mlgov ledger show "
             "--output json` lists it.",
         )
     return found.pop()
 
 
-def _is_counted(gov: Governance, view: LedgerView, model: str) -> bool:
-    counts = view.select("model.indexed", model=model)
-    if not counts or gov.clock.now() - counts[-1].at > COUNT_EVERY:
+def _is_counted(gov: Governance, view: ModelView) -> bool:
+    if not view.counts or gov.clock.now() - view.counts[-1].at > COUNT_EVERY:
         return False
-    indices = [*view.indices_of(model), *view.rotations()]
-    after = [index for index in indices if index >= counts[-1].body["size"]]
-    return after == [counts[-1].index]
+    newest = view.counts[-1]
+    held = view.indices + view.rotations
+    after = [index for index in held if index >= newest.body["size"]]
+    return after == [newest.index]
 
 
-def _count(gov: Governance, view: LedgerView, model: str) -> None:
-    counted = ModelIndex()
-    hashes = view.leaf_hashes()
-    for index in view.indices_of(model):
-        counted.add(index, hashes[index])
-    said = counted.count(view.checkpoint.size, view.rotations())
-    draft = EntryDraft("model.indexed", model, None, said.as_body(), (model, str(said.size)))
+def _count(gov: Governance, view: ModelView) -> None:
+    said = view.count()
+    draft = EntryDraft(
+        "model.indexed", view.model, None, said.as_body(), (view.model, str(said.size))
+    )
     gov.ledger.seal(gov.ledger.append(draft, role=KeyRole.LOG))
 
 
-def _entries(view: LedgerView, tree: MerkleTree, model: str) -> dict[str, bytes]:
+def _entries(view: ModelView) -> dict[str, bytes]:
     note = view.checkpoint.note.encode("utf-8")
     files = {CHECKPOINT_FILE: note}
-    for index in sorted({0, *view.indices_of(model), *view.rotations()}):
-        files[entry_file(index)] = view.leaf(index)
-        files[proof_file(index)] = TlogProof(
-            index, tuple(tree.inclusion_proof(index)), note
-        ).as_bytes()
-    for entry in view.select(model=model):
-        opened = view.disclosures(entry.key)
+    for index in sorted({0, *view.indices, *view.rotations}):
+        leaf, proof = view.proven(index)
+        files[entry_file(index)] = leaf
+        files[proof_file(index)] = TlogProof(index, proof, note).as_bytes()
+    for entry in view.select():
+        opened = entry.disclose(entry.key)
         value = {
             name: {"salt": disclosure.salt.hex(), "value": disclosure.value}
             for name, disclosure in opened.items()
@@ -183,7 +180,7 @@ def _entries(view: LedgerView, tree: MerkleTree, model: str) -> dict[str, bytes]
     return files
 
 
-def _anchored(ledger: Ledger, tree: MerkleTree) -> dict[str, bytes]:
+def _anchored(ledger: Ledger, tree: Tree) -> dict[str, bytes]:
     """Return what the anchors gave last, with proofs that the bundle's checkpoint extends it."""
     by_size: dict[int, list[Anchored]] = {}
     keyring = ledger.keyring()
@@ -212,13 +209,13 @@ def _anchored(ledger: Ledger, tree: MerkleTree) -> dict[str, bytes]:
     return files
 
 
-def _waiting(inbox: list[InboxItem], view: LedgerView, model: str) -> dict[str, bytes]:
+def _waiting(inbox: list[InboxItem], view: ModelView) -> dict[str, bytes]:
     # What was sequenced between the two readings is covered, by a later checkpoint than this one.
-    sealed = {entry.key for entry in view.select(model=model)}
+    sealed = {entry.key for entry in view.select()}
     return {
         waiting_file(item.key): item.leaf
         for item in inbox
-        if claims_of(item.leaf)[1] == model and item.key not in sealed
+        if label_of(item.leaf) == view.model and item.key not in sealed
     }
 
 
@@ -240,13 +237,12 @@ def _documents(gov: Governance, due: Mapping[str, int]) -> dict[str, bytes]:
 
 def _manifests(
     gov: Governance,
-    view: LedgerView,
-    model: str,
+    view: ModelView,
     due: Mapping[str, int],
     registry: Callable[[], Registry] | None,
 ) -> dict[str, bytes]:
     held = {}
-    for entry in view.select("model.registered", model=model):
+    for entry in view.select("model.registered"):
         if entry.version is None or manifest_file(entry.version) not in due:
             continue
         manifest = _trained_manifest(gov, view, entry) or _registry_manifest(entry, registry)
@@ -255,8 +251,8 @@ def _manifests(
     return held
 
 
-def _trained_manifest(gov: Governance, view: LedgerView, entry: SealedEntry) -> Manifest | None:
-    for trained in view.select("model.trained", model=entry.model, version=entry.version):
+def _trained_manifest(gov: Governance, view: ModelView, entry: SealedEntry) -> Manifest | None:
+    for trained in view.select("model.trained", version=entry.version):
         try:
             record = json.loads(gov.evidence.get(Digest.parse(trained.body["evidence_sha256"])))
             return Manifest.from_json(record["manifest"])

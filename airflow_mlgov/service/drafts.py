@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from airflow_mlgov.errors import LedgerConflictError
 from airflow_mlgov.ledger.entry import Entry
 from airflow_mlgov.ledger.view import SealedEntry
 from airflow_mlgov.records.canonical import canonical_bytes
@@ -140,6 +141,15 @@ def refusal_of(offered: Entry, role: KeyRole, differing: Sequence[str]) -> Entry
         body={"key": offered.key, "kind": offered.kind, "differs": list(differing)},
         identity=(offered.key, *task, *subject, *differing),
         source=source,
+    )
+
+
+def conflict(kept: SealedEntry, differing: Sequence[str]) -> LedgerConflictError:
+    """Return the error for a draft that differs from what is on record under its identity."""
+    return LedgerConflictError(
+        f"The ledger already holds another {kept.kind} entry with this identity "
+        f"(written {kept.at:%Y-%m-%d %H:%M:%S} UTC); it differs in {', '.join(differing)}.",
+        remedy="What is on record stays. If both are true, they need different identities.",
     )
 
 

@@ -9,7 +9,6 @@ from dataclasses import replace
 
 from airflow_mlgov.errors import (
     ConfigurationError,
-    LedgerConflictError,
     LedgerIntegrityError,
     LedgerUnavailableError,
     UnknownKeyError,
@@ -29,11 +28,13 @@ from airflow_mlgov.service.drafts import (
     Receipt,
     SealedReceipt,
     commitments_of,
+    conflict,
     differences,
     disclosures_of,
     refusal_of,
 )
 from airflow_mlgov.service.log_root import LogRoot
+from airflow_mlgov.service.model_view import ModelView, read_model
 from airflow_mlgov.service.ports import (
     Anchored,
     InboxItem,
@@ -45,6 +46,7 @@ from airflow_mlgov.service.ports import (
 )
 from airflow_mlgov.service.remembered import Memory, Recalled
 from airflow_mlgov.service.sequencing import checked_head, integrate, nothing_signed
+from airflow_mlgov.service.store_check import store_problems
 
 __all__ = ["EntryDraft", "Ledger", "LedgerView", "Receipt", "SealedEntry", "SealedReceipt"]
 
@@ -250,6 +252,16 @@ class Ledger:
         self._viewed = view
         return view
 
+    def model_view(self, model: str) -> ModelView:
+        """Return all entries about one model; what came before their newest count is not read.
+
+        Raises:
+            LedgerIntegrityError: What the store finds does not fit what was signed.
+            LedgerUnavailableError: As for `view`.
+        """
+        self.drain()
+        return read_model(self._store, self.checkpoint(), self.trust_root(), model)
+
     def inbox(self) -> list[InboxItem]:
         """Return the acknowledged entries that no checkpoint covers yet, oldest first."""
         return self._store.inbox()
@@ -357,12 +369,7 @@ class Ledger:
             pass  # the report says so already
         except LedgerIntegrityError as error:
             problems.append(error.problem)
-        has_more = any(self._store.leaves(head.size, head.size + 1))
-        if has_more and self._store.head().size == head.size:
-            problems.append(
-                "The store holds entries after those that the newest checkpoint covers."
-            )
-        return problems
+        return problems + store_problems(self._store, head.size)
 
     def _compare(
         self, offered: Entry, role: KeyRole, disclosures: Mapping[str, Disclosure], leaf: bytes
@@ -379,11 +386,7 @@ class Ledger:
         if not differing:
             return
         self.append(refusal_of(offered, role, differing), role=role)
-        raise LedgerConflictError(
-            f"The ledger already holds another {offered.kind} entry with this identity "
-            f"(written {kept.at:%Y-%m-%d %H:%M:%S} UTC); it differs in {', '.join(differing)}.",
-            remedy="What is on record stays. If both are true, they need different identities.",
-        )
+        raise conflict(kept, differing)
 
 
 class _HeadMovedError(Exception):

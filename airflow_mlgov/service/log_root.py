@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import dropwhile, takewhile
 
 from airflow_mlgov.errors import ConfigurationError, LedgerIntegrityError, LedgerUnavailableError
 from airflow_mlgov.ledger.checkpoint import Vkey
 from airflow_mlgov.ledger.keyring import Keyring
 from airflow_mlgov.ledger.trust import TrustRoot
+from airflow_mlgov.ledger.view import ROTATIONS
 from airflow_mlgov.records.clock import Clock
 from airflow_mlgov.records.kinds import KeyRole
 from airflow_mlgov.service.ports import InboxItem, LedgerStore, Signer
@@ -90,12 +92,14 @@ class LogRoot:
     ) -> Keyring:
         """Return the keys that count, after the rotations among the first entries.
 
-        Each leaf is looked through once in the life of this object.
+        Leaves that were read already are looked through, each once in the life of this object. Else
+        the store's index says where rotations are: each is signed by the keys that it names, and
+        one that an index hides leaves a reader with keys that signed nothing since.
 
         Args:
             size: How many entries at least; those under a signed checkpoint.
             trust: Whose keys count from the start; by default what `trust_root` says.
-            leaves: The first leaves, if they were read already; else they are read from the store.
+            leaves: The first leaves, if they were read already.
 
         Raises:
             ConfigurationError: No log key is known; a retry does not help.
@@ -105,14 +109,17 @@ class LogRoot:
         start, ring = self._ring or (0, Keyring(trust))
         if ring.trust != trust:
             start, ring = 0, Keyring(trust)
+        have = enumerate(leaves[start:], start) if leaves else self._rotations(start)
         try:
-            have = leaves[start:size] if len(leaves) >= size else self._store.leaves(start, size)
-            for leaf in have:
-                ring, start = ring.after(start, leaf), start + 1
+            for index, leaf in takewhile(lambda row: row[0] < size, have):
+                ring = ring.after(index, leaf)
         except LedgerIntegrityError:
-            pass  # a damaged entry; whoever reads it says so
-        self._ring = (start, ring)
+            return ring  # a damaged entry; whoever reads it says so
+        self._ring = (max(start, size), ring)
         return ring
+
+    def _rotations(self, start: int) -> Iterator[tuple[int, bytes]]:
+        return dropwhile(lambda row: row[0] < start, self._store.about(ROTATIONS))
 
     def check_in_force(self, signer: Signer) -> None:
         """Refuse a key that was rotated out, as far as the leaves were looked through.

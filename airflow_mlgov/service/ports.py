@@ -107,6 +107,9 @@ class Anchored:
 class LedgerStore(Protocol):
     """Keeps inbox, leaves, checkpoints and disclosures; every method is one transaction.
 
+    Beside the entries it keeps an index of them (`airflow_mlgov.service.leaf_index`), written in
+    the same transaction. It is there to find things, and nobody believes it.
+
     All methods raise `LedgerUnavailableError` (a retry may help) if the store cannot be reached, is
     locked or full.
     """
@@ -134,6 +137,22 @@ class LedgerStore(Protocol):
 
     def leaves(self, start: int, end: int) -> Iterator[bytes]:
         """Yield the exact leaf bytes of indices start..end-1, in order."""
+        ...
+
+    def leaf_hashes(self, start: int, end: int) -> Iterator[bytes]:
+        """Yield the hashes of the leaves of indices start..end-1, computed from their bytes."""
+        ...
+
+    def subtrees(self, count: int) -> list[bytes]:
+        """Return the roots of the first full subtrees of 256 leaves, as the index has them."""
+        ...
+
+    def about(self, model: str) -> Iterator[tuple[int, bytes]]:
+        """Yield index and leaf of the entries in the tree that the index lists under a model."""
+        ...
+
+    def indexed(self, end: int) -> Iterator[tuple[int, str]]:
+        """Yield which model the index lists entries under, in order, those below `end`."""
         ...
 
     def disclosures(self, key: str) -> dict[str, Disclosure]:

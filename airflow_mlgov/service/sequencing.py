@@ -10,7 +10,7 @@ from airflow_mlgov.errors import ConfigurationError, LedgerIntegrityError, Ledge
 from airflow_mlgov.ledger.checkpoint import Checkpoint, Vkey, sign_checkpoint
 from airflow_mlgov.ledger.entry import Entry, decode_leaf, encode_leaf, entry_key
 from airflow_mlgov.ledger.keyring import Keyring
-from airflow_mlgov.ledger.merkle import append_leaf, leaf_hash, root_of_peaks
+from airflow_mlgov.ledger.merkle import append_leaves, leaf_hash, root_of_peaks
 from airflow_mlgov.ledger.view import read_entry
 from airflow_mlgov.records.kinds import KeyRole
 from airflow_mlgov.service.ports import InboxItem, Sequenced, Signer, TreeHead
@@ -85,18 +85,17 @@ def integrate(
     """
     _check_beginning(head, items, keyring, last)
     hashes = tuple(leaf_hash(item.leaf) for item in items)
-    peaks, size = head.peaks, head.size
-    for hashed in hashes:
-        peaks, size = append_leaf(peaks, size, hashed), size + 1
+    grown = append_leaves(head.peaks, head.size, hashes)
     for number, item in enumerate(items):
         keyring = keyring.after(head.size + number, item.leaf)
-    check_in_force(keyring, signer, size)
+    check_in_force(keyring, signer, grown.size)
     origin = keyring.trust.origin
     key = Vkey(origin, signer.public_key)
-    note = sign_checkpoint(origin, size, root_of_peaks(peaks, size), key, signer.sign)
-    grown = TreeHead(size, peaks, note)
-    checked_head(grown, keyring)
-    return Sequenced(hashes, grown)
+    root = root_of_peaks(grown.peaks, grown.size)
+    note = sign_checkpoint(origin, grown.size, root, key, signer.sign)
+    signed = TreeHead(grown.size, grown.peaks, note)
+    checked_head(signed, keyring)
+    return Sequenced(hashes, signed)
 
 
 def check_in_force(keyring: Keyring, signer: Signer, index: int) -> None:

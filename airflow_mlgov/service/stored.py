@@ -39,10 +39,59 @@ def checked_leaves(rows: Iterable[Sequence[Any]], first: int) -> Iterator[bytes]
     """
     for expected, (seq, leaf, hashed) in enumerate(rows, first):
         if seq != expected:
-            raise LedgerIntegrityError(
-                f"Entry {expected} is missing: it was removed from the store."
-            )
+            raise _missing(expected)
         yield checked_leaf(leaf, hashed)
+
+
+def hashed_leaves(rows: Iterable[Sequence[Any]], first: int) -> list[bytes]:
+    """Return the hashes of the leaves in rows (index, leaf), which must follow each other.
+
+    They are computed from the leaves' bytes, and compared with none that were kept: whoever asks
+    holds them against a signed root.
+
+    Args:
+        rows: In the order of their indices.
+        first: Index that the first one must have.
+
+    Raises:
+        LedgerIntegrityError: One is missing, or no bytes.
+    """
+    hashes = []
+    for expected, (seq, leaf) in enumerate(rows, first):
+        if seq != expected or not isinstance(leaf, bytes):
+            raise _missing(expected)
+        hashes.append(leaf_hash(leaf))
+    return hashes
+
+
+def _missing(index: int) -> LedgerIntegrityError:
+    return LedgerIntegrityError(f"Entry {index} is missing: it was removed from the store.")
+
+
+def checked_subtrees(rows: Sequence[Sequence[Any]], count: int) -> list[bytes]:
+    """Return the roots in rows of subtrees (number, hash), in the order of their numbers.
+
+    Raises:
+        LedgerIntegrityError: They are not numbers 0..count-1, or a hash is none.
+    """
+    hashes = [hashed for _, hashed in rows]
+    are_hashes = all(isinstance(each, bytes) and len(each) == HASH_BYTES for each in hashes)
+    if [number for number, _ in rows] != list(range(count)) or not are_hashes:
+        raise index_misfit("It lacks subtrees of the tree, or their hashes are none.")
+    return hashes
+
+
+def index_misfit(what: str) -> LedgerIntegrityError:
+    """Return the error for an index that does not fit the entries or the signed checkpoint.
+
+    Args:
+        what: What is wrong with it, as a sentence.
+    """
+    return LedgerIntegrityError(
+        f"The index in the ledger's store does not fit its entries. {what}",
+        remedy="`airflow mlgov ledger verify` tells whether the entries themselves are as they "
+        "were signed. If they are, `airflow mlgov db reindex` makes the index anew from them.",
+    )
 
 
 def checked_head(size: Any, note: Any, peaks: Any) -> TreeHead:

@@ -53,12 +53,32 @@ def migrate_ledger() -> str:
         ConfigurationError: The settings are wrong, or the role may not; a retry does not help.
         LedgerUnavailableError: The store cannot be reached; a retry may help.
     """
+    from airflow_mlgov.stores.sqlite import SqliteStore
+
     url = setting("ledger_url")
-    store = open_ledger_store(url)
+    open_ledger_store(url)
     if url.startswith(_POSTGRES):
         return str(_postgres_schema().migrate(url))
-    store.head()
+    SqliteStore.from_url(url).migrate()
     return _sqlite_revision()
+
+
+def reindex_ledger() -> None:
+    """Make the index of the configured ledger's store anew from its entries.
+
+    Raises:
+        ConfigurationError: The settings are wrong, or the role may not; a retry does not help.
+        LedgerIntegrityError: An entry is damaged or missing, and nothing was changed.
+        LedgerUnavailableError: The store cannot be reached; a retry may help.
+    """
+    from airflow_mlgov.stores.sqlite import SqliteStore
+
+    url = setting("ledger_url")
+    open_ledger_store(url)
+    if url.startswith(_POSTGRES):
+        _postgres_schema().reindex(url)
+    else:
+        SqliteStore.from_url(url).reindex()
 
 
 def check_ledger() -> list[tuple[str, bool, str]]:
@@ -114,7 +134,7 @@ def _postgres_schema() -> ModuleType:
 
 
 def _sqlite_revision() -> str:
-    from airflow_mlgov.stores.sqlite.store import SCHEMA_VERSION
+    from airflow_mlgov.stores.sqlite.schema import SCHEMA_VERSION
 
     return f"user_version {SCHEMA_VERSION}"
 

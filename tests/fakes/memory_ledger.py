@@ -11,8 +11,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 
 from airflow_mlgov.errors import LedgerIntegrityError
+from airflow_mlgov.ledger.merkle import leaf_hash
 from airflow_mlgov.records.people import Disclosure
+from airflow_mlgov.service.leaf_index import index_rows
 from airflow_mlgov.service.ports import Anchored, InboxItem, Sequenced, TreeHead
+from airflow_mlgov.service.stored import checked_subtrees
 
 
 class MemoryLedger:
@@ -22,6 +25,8 @@ class MemoryLedger:
         self._lock = threading.RLock()
         self._inbox: dict[str, InboxItem] = {}
         self._entries: list[InboxItem] = []
+        self._models: list[str] = []
+        self._subtrees: list[tuple[int, bytes]] = []
         self._index: dict[str, int] = {}
         self._disclosures: dict[str, dict[str, Disclosure]] = {}
         self._head = TreeHead(0, (), b"")
@@ -59,8 +64,11 @@ class MemoryLedger:
                 sequenced.leaf_hashes,
                 strict=True,
             )
-            indices = {item.key: index for index, item, _ in places}
+            index = index_rows(self._head, (item.leaf for item in items), sequenced)
+            indices = {item.key: place for place, item, _ in places}
             self._entries += items
+            self._models += index.models
+            self._subtrees += index.subtrees
             self._index |= indices
             self._inbox.clear()
             self._head = sequenced.head
@@ -74,6 +82,22 @@ class MemoryLedger:
         with self._lock:
             kept = self._entries[start:end]
         yield from (item.leaf for item in kept)
+
+    def leaf_hashes(self, start: int, end: int) -> Iterator[bytes]:
+        yield from map(leaf_hash, self.leaves(start, end))
+
+    def subtrees(self, count: int) -> list[bytes]:
+        with self._lock:
+            return checked_subtrees(self._subtrees[:count], count)
+
+    def about(self, model: str) -> Iterator[tuple[int, bytes]]:
+        for index, listed in self.indexed(len(self._models)):
+            if listed == model:
+                yield index, self._entries[index].leaf
+
+    def indexed(self, end: int) -> Iterator[tuple[int, str]]:
+        with self._lock:
+            yield from list(enumerate(self._models[:end]))
 
     def disclosures(self, key: str) -> dict[str, Disclosure]:
         with self._lock:

@@ -132,7 +132,7 @@ class Connections:
         self.close()
         connection = connect(self._parameters, self._timeout_s)
         try:
-            _check_revision(connection)
+            check_revision(connection)
         except BaseException:
             connection.close()
             raise
@@ -181,7 +181,13 @@ def connect(parameters: dict[str, Any], timeout_s: float) -> Connection:
     return connection
 
 
-def _check_revision(connection: Connection) -> None:
+def check_revision(connection: Connection) -> None:
+    """Do nothing if the tables are those that this code reads and writes.
+
+    Raises:
+        ConfigurationError: They are not, or may not be read; a retry does not help.
+        LedgerUnavailableError: The server stopped; a retry may help.
+    """
     try:
         rows = connection.execute("SELECT version_num FROM mlgov.schema_version").fetchall()
     except psycopg.Error as error:

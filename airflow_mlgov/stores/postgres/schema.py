@@ -14,14 +14,16 @@ from airflow_mlgov.errors import ConfigurationError
 from airflow_mlgov.stores.postgres.connections import (
     REVISION,
     Connection,
+    check_revision,
     connect,
     parameters_of,
 )
 from airflow_mlgov.stores.postgres.failures import translation
+from airflow_mlgov.stores.postgres.index import fill_index
 
 _TIMEOUT_S = 30.0
 _TABLES = (
-    *("inbox", "entries", "checkpoints", "disclosures", "anchored"),
+    *("inbox", "entries", "models", "subtrees", "checkpoints", "disclosures", "anchored"),
     *("sequencing", "schema_version"),
 )
 _WRITES: Mapping[str, tuple[str, ...]] = {"inbox": ("INSERT",), "disclosures": ("INSERT",)}
@@ -29,6 +31,8 @@ _SEQUENCES: Mapping[str, tuple[str, ...]] = {
     "inbox": ("INSERT", "DELETE"),
     "disclosures": ("INSERT",),
     "entries": ("INSERT",),
+    "models": ("INSERT", "UPDATE"),
+    "subtrees": ("INSERT", "UPDATE"),
     "checkpoints": ("INSERT",),
     "anchored": ("INSERT",),
     "sequencing": ("UPDATE",),
@@ -75,11 +79,29 @@ def migrate(url: str) -> str:
             alchemy.exec_driver_sql("CREATE SCHEMA IF NOT EXISTS mlgov")
             config.attributes["connection"] = alchemy
             command.upgrade(config, "head")
+    except psycopg.Error as error:  # of what fills the index, without SQLAlchemy between
+        raise translation(error) from error
     except DBAPIError as error:
         if isinstance(error.orig, psycopg.Error):
             raise translation(error.orig) from error.orig
         raise
     return REVISION
+
+
+def reindex(url: str) -> None:
+    """Make the index anew from the entries; nothing is changed if one of them is damaged.
+
+    Args:
+        url: ``postgresql://...`` of the tables' owner.
+
+    Raises:
+        ConfigurationError: The tables are of another revision, or the role may not.
+        LedgerIntegrityError: An entry is damaged or missing; a retry does not help.
+        LedgerUnavailableError: The server cannot be reached; a retry may help.
+    """
+    with _session(url) as connection, connection.transaction():
+        check_revision(connection)
+        fill_index(connection)
 
 
 def grant(url: str, *, writer: str, sequencer: str | None = None) -> None:

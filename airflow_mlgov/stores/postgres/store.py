@@ -10,6 +10,7 @@ from airflow_mlgov.ledger.merkle import leaf_hash
 from airflow_mlgov.records.canonical import canonical_bytes
 from airflow_mlgov.records.clock import to_text
 from airflow_mlgov.records.people import Disclosure
+from airflow_mlgov.service.leaf_index import index_rows
 from airflow_mlgov.service.ports import Anchored, InboxItem, Sequenced, TreeHead
 from airflow_mlgov.service.stored import (
     checked_anchored,
@@ -17,6 +18,8 @@ from airflow_mlgov.service.stored import (
     checked_head,
     checked_leaf,
     checked_leaves,
+    checked_subtrees,
+    hashed_leaves,
 )
 from airflow_mlgov.stores.postgres.connections import UNDONE, Connection, Connections
 
@@ -46,10 +49,19 @@ _INBOX = "SELECT n, key, leaf, leaf_hash, received_at FROM mlgov.inbox ORDER BY 
 _ADD = """
 INSERT INTO mlgov.entries (seq, key, leaf, leaf_hash, received_at) VALUES (%s, %s, %s, %s, %s)
 """
+# A row of the index that stands there already is nobody's evidence, and must not hold up a round.
+_LIST = """
+INSERT INTO mlgov.models (seq, model) VALUES (%s, %s)
+ON CONFLICT (seq) DO UPDATE SET model = excluded.model
+"""
+_KEEP_SUBTREE = """
+INSERT INTO mlgov.subtrees (n, hash) VALUES (%s, %s)
+ON CONFLICT (n) DO UPDATE SET hash = excluded.hash
+"""
 _TAKE_OUT = "DELETE FROM mlgov.inbox WHERE n = ANY(%s)"
 _SIGN = "INSERT INTO mlgov.checkpoints (size, note, peaks) VALUES (%s, %s, %s)"
 _NEWEST = "SELECT size, note, peaks FROM mlgov.checkpoints ORDER BY size DESC LIMIT 1"
-_LEAVES = """
+_ENTRIES = """
 SELECT seq, leaf, leaf_hash FROM mlgov.entries WHERE seq >= %s AND seq < %s ORDER BY seq
 """
 _KEEP_ANCHORED = """
@@ -64,7 +76,14 @@ SELECT anchor, kind, size, note, data, at FROM mlgov.anchored AS a
 WHERE size = (SELECT max(size) FROM mlgov.anchored WHERE anchor = a.anchor)
 ORDER BY size, anchor COLLATE "C"
 """
-_LEAVES_AT_ONCE = 1_000
+_LEAVES = "SELECT seq, leaf FROM mlgov.entries WHERE seq >= %s AND seq < %s ORDER BY seq"
+_SUBTREES = "SELECT n, hash FROM mlgov.subtrees WHERE n < %s ORDER BY n"
+_INDEXED = "SELECT seq, model FROM mlgov.models WHERE seq >= %s AND seq < %s ORDER BY seq"
+_ABOUT = """
+SELECT seq, leaf, leaf_hash FROM mlgov.models JOIN mlgov.entries USING (seq)
+WHERE model = %s AND seq > %s ORDER BY seq LIMIT %s
+"""
+_AT_ONCE = 1_000
 
 
 class PostgresStore:
@@ -133,12 +152,16 @@ class PostgresStore:
             sequenced = integrate(
                 head, [InboxItem(row[1], checked_leaf(row[2], row[3])) for row in rows]
             )
-            entries = zip(
-                range(head.size, sequenced.head.size), rows, sequenced.leaf_hashes, strict=True
-            )
-            connection.cursor().executemany(
+            places = range(head.size, sequenced.head.size)
+            entries = zip(places, rows, sequenced.leaf_hashes, strict=True)
+            cursor = connection.cursor()
+            cursor.executemany(
                 _ADD, [(seq, row[1], row[2], hashed, row[4]) for seq, row, hashed in entries]
             )
+            index = index_rows(head, (row[2] for row in rows), sequenced)
+            cursor.executemany(_LIST, list(zip(places, index.models, strict=True)))
+            if index.subtrees:
+                cursor.executemany(_KEEP_SUBTREE, index.subtrees)
             connection.execute(_TAKE_OUT, ([row[0] for row in rows],))
             grown = sequenced.head
             connection.execute(_SIGN, (grown.size, grown.note, b"".join(grown.peaks)))
@@ -155,13 +178,56 @@ class PostgresStore:
         Raises:
             LedgerIntegrityError: One is missing, or its bytes are not those that were kept.
         """
-        for first in range(start, end, _LEAVES_AT_ONCE):
-            last = min(end, first + _LEAVES_AT_ONCE)
+        for first in range(start, end, _AT_ONCE):
+            last = min(end, first + _AT_ONCE)
             with self._connections.transaction() as connection:
-                rows = connection.execute(_LEAVES, (first, last)).fetchall()
+                rows = connection.execute(_ENTRIES, (first, last)).fetchall()
             yield from checked_leaves(rows, first)
             if len(rows) < last - first:
                 return
+
+    def leaf_hashes(self, start: int, end: int) -> Iterator[bytes]:
+        """Yield the hashes of the leaves of indices start..end-1, computed from their bytes.
+
+        Raises:
+            LedgerIntegrityError: One is missing.
+        """
+        for first in range(start, end, _AT_ONCE):
+            last = min(end, first + _AT_ONCE)
+            with self._connections.transaction() as connection:
+                rows = connection.execute(_LEAVES, (first, last)).fetchall()
+            yield from hashed_leaves(rows, first)
+            if len(rows) < last - first:
+                return
+
+    def subtrees(self, count: int) -> list[bytes]:
+        """Return the roots of the first full subtrees of 256 leaves, as the index has them.
+
+        Raises:
+            LedgerIntegrityError: It does not have them.
+        """
+        with self._connections.transaction() as connection:
+            rows = connection.execute(_SUBTREES, (count,)).fetchall()
+        return checked_subtrees(rows, count)
+
+    def about(self, model: str) -> Iterator[tuple[int, bytes]]:
+        """Yield index and leaf of the entries in the tree that the index lists under a model."""
+        after = -1
+        while True:
+            with self._connections.transaction() as connection:
+                rows = connection.execute(_ABOUT, (model, after, _AT_ONCE)).fetchall()
+            if not rows:
+                return
+            yield from ((seq, checked_leaf(leaf, hashed)) for seq, leaf, hashed in rows)
+            after = rows[-1][0]
+
+    def indexed(self, end: int) -> Iterator[tuple[int, str]]:
+        """Yield which model the index lists entries under, in order, those below `end`."""
+        for first in range(0, end, _AT_ONCE):
+            last = min(end, first + _AT_ONCE)
+            with self._connections.transaction() as connection:
+                rows = connection.execute(_INDEXED, (first, last)).fetchall()
+            yield from ((seq, model) for seq, model in rows)
 
     def disclosures(self, key: str) -> dict[str, Disclosure]:
         """Return what opens the commitments of an entry, by field; empty once erased."""

@@ -1,12 +1,17 @@
-"""Finds out whether a folder is on a file system of another machine, where SQLite's WAL fails."""
+"""Where a ledger's file may be, and who may read it."""
 
 from __future__ import annotations
 
+import os
 import re
+import uuid
+from contextlib import suppress
 from pathlib import Path
 
 from airflow_mlgov.errors import ConfigurationError
 
+FILE_MODE, FOLDER_MODE = 0o640, 0o750
+"""Permissions of what we make, less what the umask takes: a ledger holds names and comments."""
 MOUNTS = Path("/proc/self/mounts")
 _OF_THE_NETWORK = frozenset(
     {
@@ -60,3 +65,18 @@ def refuse_network(file: Path) -> None:
             "what it acknowledged.",
             remedy="Keep it on a local disk, or set [mlgov] ledger_url to a PostgreSQL database.",
         )
+
+
+def make_private(path: Path) -> None:
+    """Make an empty file that others cannot read; SQLite gives its companions the same rights."""
+    if path.exists():
+        return
+    # Made under another name: to close the ledger's own file, here, would free the POSIX locks that
+    # other threads hold on it through SQLite.
+    own = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    os.close(os.open(own, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE))
+    try:
+        with suppress(FileExistsError):  # another process was faster
+            os.link(own, path)
+    finally:
+        own.unlink()

@@ -10,9 +10,8 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
-import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -24,13 +23,18 @@ from airflow_mlgov.errors import (
     LedgerIntegrityError,
     LedgerUnavailableError,
 )
-from airflow_mlgov.ledger.entry import MAX_LEAF_BYTES
 from airflow_mlgov.ledger.merkle import leaf_hash
 from airflow_mlgov.records.canonical import canonical_bytes
 from airflow_mlgov.records.clock import to_text
 from airflow_mlgov.records.people import Disclosure
+from airflow_mlgov.service.leaf_index import index_rows
 from airflow_mlgov.service.ports import Anchored, InboxItem, Sequenced, TreeHead
-from airflow_mlgov.service.stored import checked_head, checked_leaf, checked_leaves
+from airflow_mlgov.service.stored import (
+    checked_head,
+    checked_leaf,
+    checked_leaves,
+    hashed_leaves,
+)
 from airflow_mlgov.stores.sqlite.anchored import keep_anchored, read_anchored
 from airflow_mlgov.stores.sqlite.disclosures import (
     delete_disclosures,
@@ -39,34 +43,33 @@ from airflow_mlgov.stores.sqlite.disclosures import (
 )
 from airflow_mlgov.stores.sqlite.failures import translation
 from airflow_mlgov.stores.sqlite.file_lock import file_lock
-from airflow_mlgov.stores.sqlite.file_system import refuse_network
+from airflow_mlgov.stores.sqlite.file_system import FOLDER_MODE, make_private, refuse_network
+from airflow_mlgov.stores.sqlite.index import (
+    add_to_index,
+    fill_index,
+    read_about,
+    read_indexed,
+    read_subtrees,
+)
+from airflow_mlgov.stores.sqlite.schema import (
+    check_schema,
+    create,
+    migrate,
+    transaction,
+    version_of,
+)
 
-SCHEMA_VERSION = 1
-APPLICATION_ID = 0x6D6C6776  # "mlgv": marks the file as ours
 URL_PREFIX = "sqlite:///"
-FILE_MODE, FOLDER_MODE = 0o640, 0o750
-"""Permissions of what we make, less what the umask takes: a ledger holds names and comments."""
 _REMEDY = "Set [mlgov] ledger_url to sqlite:////absolute/path/ledger.db (four slashes)."
 
-_SCHEMA = f"""
-CREATE TABLE inbox (
-    n INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE,
-    leaf BLOB NOT NULL CHECK (length(leaf) <= {MAX_LEAF_BYTES}),
-    leaf_hash BLOB NOT NULL, received_at TEXT NOT NULL);
-CREATE TABLE entries (
-    seq INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, leaf BLOB NOT NULL, leaf_hash BLOB NOT NULL,
-    received_at TEXT NOT NULL);
-CREATE TABLE checkpoints (size INTEGER PRIMARY KEY, note BLOB NOT NULL, peaks BLOB NOT NULL);
-CREATE TABLE disclosures (
-    key TEXT NOT NULL, field TEXT NOT NULL, salt BLOB NOT NULL, value BLOB NOT NULL,
-    PRIMARY KEY (key, field)) WITHOUT ROWID;
-"""
 _KEPT = """
 SELECT leaf, leaf_hash, NULL AS seq FROM inbox WHERE key = :key
 UNION ALL SELECT leaf, leaf_hash, seq FROM entries WHERE key = :key
 """
 _NEWEST = "SELECT size, note, peaks FROM checkpoints ORDER BY size DESC LIMIT 1"
-_LEAVES_AT_ONCE = 1_000
+_ENTRIES = "SELECT seq, leaf, leaf_hash FROM entries WHERE seq >= ? AND seq < ? ORDER BY seq"
+_LEAVES = "SELECT seq, leaf FROM entries WHERE seq >= ? AND seq < ? ORDER BY seq"
+_AT_ONCE = 256  # what stays in a processor's cache until it is hashed
 
 
 @dataclass(frozen=True)
@@ -163,14 +166,15 @@ class SqliteStore:
             sequenced = integrate(
                 head, [InboxItem(row[1], checked_leaf(row[2], row[3])) for row in rows]
             )
-            entries = zip(
-                range(head.size, sequenced.head.size), rows, sequenced.leaf_hashes, strict=True
-            )
+            places = range(head.size, sequenced.head.size)
+            entries = zip(places, rows, sequenced.leaf_hashes, strict=True)
             connection.executemany(
                 "INSERT INTO entries (seq, key, leaf, leaf_hash, received_at) VALUES (?, ?, ?, ?, "
                 "?)",
                 [(seq, row[1], row[2], hashed, row[4]) for seq, row, hashed in entries],
             )
+            index = index_rows(head, (row[2] for row in rows), sequenced)
+            add_to_index(connection, places, index)
             connection.executemany("DELETE FROM inbox WHERE n = ?", [(row[0],) for row in rows])
             connection.execute(
                 "INSERT INTO checkpoints (size, note, peaks) VALUES (?, ?, ?)",
@@ -189,17 +193,54 @@ class SqliteStore:
         Raises:
             LedgerIntegrityError: One is missing, or its bytes are not those that were kept.
         """
-        for first in range(start, end, _LEAVES_AT_ONCE):
-            last = min(end, first + _LEAVES_AT_ONCE)
+        for first in range(start, end, _AT_ONCE):
+            last = min(end, first + _AT_ONCE)
             with self._reading() as connection:
-                rows = connection.execute(
-                    "SELECT seq, leaf, leaf_hash FROM entries WHERE seq >= ? AND seq < ? ORDER BY "
-                    "seq",
-                    (first, last),
-                ).fetchall()
+                rows = connection.execute(_ENTRIES, (first, last)).fetchall()
             yield from checked_leaves(rows, first)
             if len(rows) < last - first:
                 return
+
+    def leaf_hashes(self, start: int, end: int) -> Iterator[bytes]:
+        """Yield the hashes of the leaves of indices start..end-1, computed from their bytes.
+
+        Raises:
+            LedgerIntegrityError: One is missing.
+        """
+        for first in range(start, end, _AT_ONCE):
+            last = min(end, first + _AT_ONCE)
+            with self._reading() as connection:
+                rows = connection.execute(_LEAVES, (first, last)).fetchall()
+            yield from hashed_leaves(rows, first)
+            if len(rows) < last - first:
+                return
+
+    def subtrees(self, count: int) -> list[bytes]:
+        """Return the roots of the first full subtrees of 256 leaves, as the index has them.
+
+        Raises:
+            LedgerIntegrityError: It does not have them.
+        """
+        with self._reading() as connection:
+            return read_subtrees(connection, count)
+
+    def about(self, model: str) -> Iterator[tuple[int, bytes]]:
+        """Yield index and leaf of the entries in the tree that the index lists under a model."""
+        after = -1
+        while True:
+            with self._reading() as connection:
+                found = read_about(connection, model, after)
+            if not found:
+                return
+            yield from found
+            after = found[-1][0]
+
+    def indexed(self, end: int) -> Iterator[tuple[int, str]]:
+        """Yield which model the index lists entries under, in order, those below `end`."""
+        for first in range(0, end, _AT_ONCE):
+            with self._reading() as connection:
+                rows = read_indexed(connection, first, min(end, first + _AT_ONCE))
+            yield from rows
 
     def disclosures(self, key: str) -> dict[str, Disclosure]:
         """Return what opens the commitments of an entry, by field; empty once erased."""
@@ -235,6 +276,31 @@ class SqliteStore:
         with self._reading() as connection:
             return read_anchored(connection, newest=newest)
 
+    def migrate(self) -> None:
+        """Make the file, or bring its tables to the version that this code needs.
+
+        Raises:
+            ConfigurationError: It is no ledger, or of a newer release; a retry does not help.
+            LedgerIntegrityError: An entry is damaged or missing, and nothing was changed.
+        """
+        self.close()
+        with self._translated():
+            opened = self._open(migrating=True)
+            try:
+                with self._locked():
+                    migrate(opened.connection, self.path)
+            finally:
+                opened.connection.close()
+
+    def reindex(self) -> None:
+        """Make the index anew from the entries.
+
+        Raises:
+            LedgerIntegrityError: An entry is damaged or missing, and nothing was changed.
+        """
+        with self._writing() as connection:
+            fill_index(connection)
+
     def close(self) -> None:
         """Close this thread's connection; the next call opens another."""
         opened: _Opened | None = getattr(self._local, "opened", None)
@@ -258,15 +324,8 @@ class SqliteStore:
             raise LedgerUnavailableError(f"The ledger {self.path} was opened for reading only.")
         with self._translated():
             connection = self._connection()
-            with file_lock(self.path.with_name(self.path.name + ".lock"), self._timeout_s):
-                connection.execute("BEGIN IMMEDIATE")
-                try:
-                    yield connection
-                    connection.execute("COMMIT")
-                except BaseException:
-                    with suppress(sqlite3.Error):
-                        connection.execute("ROLLBACK")
-                    raise
+            with self._locked(), transaction(connection):
+                yield connection
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
@@ -298,18 +357,22 @@ class SqliteStore:
             ) from error
         return status.st_dev, status.st_ino
 
-    def _open(self) -> _Opened:
+    def _locked(self) -> AbstractContextManager[None]:
+        return file_lock(self.path.with_name(self.path.name + ".lock"), self._timeout_s)
+
+    def _open(self, *, migrating: bool = False) -> _Opened:
         if self._read_only:
             return self._open_for_reading()
         refuse_network(self.path)
         self.path.parent.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
-        _make_private(self.path)
+        make_private(self.path)
         connection = sqlite3.connect(self.path, timeout=self._timeout_s, isolation_level=None)
         try:
-            if _pragma(connection, "user_version") != SCHEMA_VERSION:
-                with file_lock(self.path.with_name(self.path.name + ".lock"), self._timeout_s):
-                    _create(connection, self.path)
-            _check_schema(connection, self.path)
+            if version_of(connection) == 0:
+                with self._locked():
+                    create(connection, self.path)
+            if not migrating:
+                check_schema(connection, self.path)
             connection.execute("PRAGMA synchronous = FULL")
             # SQLite overwrites what it frees; without this, erased names would stay in the file.
             connection.execute("PRAGMA secure_delete = ON")
@@ -333,57 +396,11 @@ class SqliteStore:
             f"{self.path.as_uri()}?{mode}", uri=True, timeout=self._timeout_s, isolation_level=None
         )
         try:
-            _check_schema(connection, self.path)
+            check_schema(connection, self.path)
         except BaseException:
             connection.close()
             raise
         return _Opened(connection, os.getpid(), self._file_now())
-
-
-def _make_private(path: Path) -> None:
-    """Make an empty file that others cannot read; SQLite gives its companions the same rights."""
-    if path.exists():
-        return
-    # Made under another name: to close the ledger's own file, here, would free the POSIX locks that
-    # other threads hold on it through SQLite.
-    own = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    os.close(os.open(own, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE))
-    try:
-        with suppress(FileExistsError):  # another process was faster
-            os.link(own, path)
-    finally:
-        own.unlink()
-
-
-def _create(connection: sqlite3.Connection, path: Path) -> None:
-    if _pragma(connection, "user_version") == SCHEMA_VERSION:
-        return  # another process was faster
-    if connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
-        return  # somebody's database: _check_schema says so
-    if connection.execute("PRAGMA journal_mode = WAL").fetchone()[0] != "wal":
-        raise ConfigurationError(
-            f"SQLite cannot keep a write-ahead log for {path}.",
-            remedy="Keep the ledger on a local disk.",
-        )
-    connection.executescript(
-        f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA application_id = {APPLICATION_ID}; "
-        f"PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
-    )
-
-
-def _check_schema(connection: sqlite3.Connection, path: Path) -> None:
-    if _pragma(connection, "application_id") != APPLICATION_ID:
-        raise ConfigurationError(f"{path} is a database, but not a ledger of airflow-mlgov.")
-    version = _pragma(connection, "user_version")
-    if version != SCHEMA_VERSION:
-        raise ConfigurationError(
-            f"The ledger {path} has schema version {version}; this code reads {SCHEMA_VERSION}.",
-            remedy="Use the release of airflow-mlgov that wrote it, or a newer one.",
-        )
-
-
-def _pragma(connection: sqlite3.Connection, name: str) -> int:
-    return int(connection.execute(f"PRAGMA {name}").fetchone()[0])
 
 
 def _head_of(connection: sqlite3.Connection) -> TreeHead:

@@ -99,15 +99,13 @@ class Place:
     def forget(self) -> None:
         """Delete what anchors gave."""
         with closing(sqlite3.connect(self.store.path)) as connection, connection:
-            connection.execute("DROP TABLE IF EXISTS anchored")
+            connection.execute("DELETE FROM anchored")
 
     def _signed(self, leaves: list[bytes]) -> tuple[bytes, bytes]:
         from airflow_mlgov.ledger.checkpoint import Vkey, sign_checkpoint
-        from airflow_mlgov.ledger.merkle import append_leaf, root_of_peaks
+        from airflow_mlgov.ledger.merkle import append_leaves, root_of_peaks
 
-        peaks: tuple[bytes, ...] = ()
-        for index, leaf in enumerate(leaves):
-            peaks = append_leaf(peaks, index, leaf_hash(leaf))
+        peaks = append_leaves((), 0, map(leaf_hash, leaves)).peaks
         signer, origin = self.signers[KeyRole.LOG], self.origin
         root = root_of_peaks(peaks, len(leaves))
         key = Vkey(origin, signer.public_key)

@@ -67,7 +67,7 @@ ROOTS = [mth(LEAVES[:n]) for n in SIZES]
 def test_threat_21_roots_of_all_sizes(n: int) -> None:
     peaks: tuple[bytes, ...] = ()
     for size, leaf in enumerate(LEAVES[:n]):
-        peaks = merkle.append_leaf(peaks, size, merkle.leaf_hash(leaf))
+        peaks = merkle.append_leaves(peaks, size, [merkle.leaf_hash(leaf)]).peaks
     assert merkle.root_of_peaks(peaks, n) == tree(n).root() == BIG.root(n) == ROOTS[n]
     assert json.loads((ASSETS / "roots.json").read_text())[str(n)] == ROOTS[n].hex()
 
@@ -176,7 +176,7 @@ def test_peaks_that_do_not_fit_the_size_are_refused(peaks: tuple[bytes, ...], si
     with pytest.raises(LedgerIntegrityError):
         merkle.root_of_peaks(peaks, size)
     with pytest.raises(LedgerIntegrityError):
-        merkle.append_leaf(peaks, size, b"y" * 32)
+        merkle.append_leaves(peaks, size, [b"y" * 32])
 
 
 @pytest.mark.attack(21)

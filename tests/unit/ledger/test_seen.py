@@ -10,16 +10,13 @@ import pytest
 
 from airflow_mlgov.errors import LedgerIntegrityError, UnknownKeyError
 from airflow_mlgov.ledger.checkpoint import Checkpoint, open_checkpoint
-from airflow_mlgov.ledger.merkle import append_leaf, leaf_hash
+from airflow_mlgov.ledger.merkle import append_leaves, leaf_hash
 from airflow_mlgov.ledger.seen import SeenCheckpoint
 from airflow_mlgov.records.canonical import canonical_bytes
 
 
 def peaks_of(leaves: list[bytes]) -> tuple[bytes, ...]:
-    peaks: tuple[bytes, ...] = ()
-    for size, leaf in enumerate(leaves):
-        peaks = append_leaf(peaks, size, leaf_hash(leaf))
-    return peaks
+    return append_leaves((), 0, map(leaf_hash, leaves)).peaks
 
 
 def checkpoint_over(golden: Any, leaves: list[bytes]) -> Checkpoint:

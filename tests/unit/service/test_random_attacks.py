@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 
 from airflow_mlgov.errors import LedgerIntegrityError
 from airflow_mlgov.ledger.checkpoint import Checkpoint, Vkey, sign_checkpoint
-from airflow_mlgov.ledger.merkle import append_leaf, leaf_hash, root_of_peaks
+from airflow_mlgov.ledger.merkle import append_leaves, leaf_hash, root_of_peaks
 from airflow_mlgov.records.kinds import KeyRole
 from airflow_mlgov.records.people import Disclosure, Person
 from airflow_mlgov.service.ledger import EntryDraft, Ledger
@@ -183,9 +183,7 @@ def append_unsigned(history: History) -> None:
 def sign_with_another_key(history: History) -> None:
     """Rebuild the whole tree over what stands there now, and sign it with a key of one's own."""
     entries = history.store._entries
-    peaks: tuple[bytes, ...] = ()
-    for size, item in enumerate(entries):
-        peaks = append_leaf(peaks, size, leaf_hash(item.leaf))
+    peaks = append_leaves((), 0, [leaf_hash(item.leaf) for item in entries]).peaks
     key = history.attacker
     vkey = Vkey(history.trust.origin, key.public_key)
     root = root_of_peaks(peaks, len(entries))

@@ -21,7 +21,7 @@ import pytest
 
 from airflow_mlgov.errors import ConfigurationError, LedgerError, LedgerIntegrityError
 from airflow_mlgov.ledger.checkpoint import Checkpoint
-from airflow_mlgov.ledger.merkle import append_leaf, leaf_hash, root_of_peaks
+from airflow_mlgov.ledger.merkle import append_leaves, leaf_hash, root_of_peaks
 from airflow_mlgov.ledger.trust import TrustRoot
 from airflow_mlgov.records.people import Person
 from airflow_mlgov.service.ledger import EntryDraft, Ledger
@@ -136,9 +136,8 @@ def edit_payload_and_hash(kept: Kept) -> None:
 
 def edit_every_node(kept: Kept) -> None:
     put_hashed(kept, 3, edited(leaf_at(kept, 3)))
-    peaks: tuple[bytes, ...] = ()
-    for size in range(SIZE):
-        peaks = append_leaf(peaks, size, leaf_hash(leaf_at(kept, size)))
+    hashes = (leaf_hash(leaf_at(kept, index)) for index in range(SIZE))
+    peaks = append_leaves((), 0, hashes).peaks
     root = root_of_peaks(peaks, SIZE)
     assert root.hex() != kept.anchors[-1].root_hash
     kept.execute("UPDATE checkpoints SET peaks = ? WHERE size = ?", b"".join(peaks), SIZE)

@@ -6,6 +6,8 @@ could do, and proves nothing about durability.
 
 from __future__ import annotations
 
+import base64
+import json
 import multiprocessing
 import os
 import threading
@@ -17,9 +19,10 @@ from datetime import UTC, datetime
 import pytest
 
 from airflow_mlgov.errors import LedgerIntegrityError
-from airflow_mlgov.ledger.merkle import append_leaf, leaf_hash, root_of_peaks
+from airflow_mlgov.ledger.merkle import MerkleTree, append_leaves, leaf_hash, root_of_peaks
 from airflow_mlgov.records.people import Disclosure
 from airflow_mlgov.service.ports import Anchored, InboxItem, LedgerStore, Sequenced, TreeHead
+from airflow_mlgov.service.store_check import store_problems
 from airflow_mlgov.stores.postgres import PostgresStore
 from airflow_mlgov.stores.sqlite import SqliteStore
 
@@ -32,10 +35,8 @@ NewStore = Callable[[], LedgerStore]
 
 def integrate(head: TreeHead, items: Sequence[InboxItem]) -> Sequenced:
     hashes = tuple(leaf_hash(item.leaf) for item in items)
-    peaks, size = head.peaks, head.size
-    for hashed in hashes:
-        peaks, size = append_leaf(peaks, size, hashed), size + 1
-    return Sequenced(hashes, TreeHead(size, peaks, f"note over {size}".encode()))
+    grown = append_leaves(head.peaks, head.size, hashes)
+    return Sequenced(hashes, TreeHead(grown.size, grown.peaks, f"note over {grown.size}".encode()))
 
 
 def put(store: LedgerStore, *names: str) -> None:
@@ -48,10 +49,8 @@ def assert_sound(store: LedgerStore) -> list[bytes]:
     head = store.head()
     leaves = list(store.leaves(0, head.size + 10))
     assert len(leaves) == head.size
-    peaks: tuple[bytes, ...] = ()
-    for index, leaf in enumerate(leaves):
-        peaks = append_leaf(peaks, index, leaf_hash(leaf))
-    assert root_of_peaks(peaks, head.size) == root_of_peaks(head.peaks, head.size)
+    tree = MerkleTree(map(leaf_hash, leaves))
+    assert tree.root() == root_of_peaks(head.peaks, head.size)
     return leaves
 
 
@@ -184,6 +183,61 @@ def test_a_round_may_read_the_store(store: LedgerStore) -> None:
 
     assert store.sequence(look).size == 1
     assert seen == [((b"leaf a", None), 0)]
+
+
+def about(model: object, note: str) -> bytes:
+    """A leaf that says it is about a model; nothing else in it is as it should be."""
+    payload = json.dumps({"kind": note, "model": model, "version": ""}).encode()
+    return json.dumps({"payload": base64.b64encode(payload).decode()}).encode()
+
+
+def test_the_index_lists_entries_under_the_model_that_they_name(
+    store: LedgerStore, new_store: NewStore
+) -> None:
+    models = ["a", "b", "", "a", "no name", "\ud800", "nul\0", "x" * 257, 7, "a"]
+    leaves = [about(model, f"{n}") for n, model in enumerate(models)]
+    for number, leaf in enumerate(leaves):
+        store.insert(InboxItem(str(number), leaf), {}, NOW)
+        if number in {1, 6}:
+            store.sequence(integrate)
+    put(store, "no entry at all")
+    store.sequence(integrate)
+    store.insert(InboxItem("waits", about("a", "waits")), {}, NOW)
+    other = new_store()
+    assert list(other.about("a")) == [(n, leaves[n]) for n in (0, 3, 9)]
+    assert list(other.about("b")) == [(1, leaves[1])]
+    assert list(other.about("c")) == []
+    listed = ["a", "b", "", "a", "", "", "", "", "7", "a", ""]
+    assert list(other.indexed(99)) == list(enumerate(listed))
+    assert list(other.indexed(2)) == [(0, "a"), (1, "b")]
+    assert store_problems(other, 11) == []
+
+
+def test_more_entries_of_a_model_than_are_read_at_once(store: LedgerStore) -> None:
+    leaves = [about("ab"[n % 2], str(n)) for n in range(2_300)]
+    for number, leaf in enumerate(leaves):
+        store.insert(InboxItem(str(number), leaf), {}, NOW)
+    store.sequence(integrate)
+    assert list(store.about("b")) == list(enumerate(leaves))[1::2]
+    assert [model for _, model in store.indexed(2_300)] == ["a", "b"] * 1_150
+
+
+@pytest.mark.parametrize("rounds", [(1, 254, 1, 1, 300), (600,), (255, 2, 512)])
+def test_the_index_keeps_full_subtrees_whatever_the_rounds(
+    store: LedgerStore, rounds: tuple[int, ...]
+) -> None:
+    for number, size in enumerate(rounds):
+        put(store, *(f"{number} {n}" for n in range(size)))
+        store.sequence(integrate)
+    hashes = [leaf_hash(leaf) for leaf in assert_sound(store)]
+    full = len(hashes) // 256
+    expected = [MerkleTree(hashes[256 * n : 256 * (n + 1)]).root() for n in range(full)]
+    assert store.subtrees(full) == expected
+    assert store.subtrees(1) == expected[:1]
+    assert store.subtrees(0) == []
+    assert list(store.leaf_hashes(3, 300)) == hashes[3:300]
+    with pytest.raises(LedgerIntegrityError, match="lacks subtrees"):
+        store.subtrees(full + 1)
 
 
 def test_an_entry_that_is_too_long_is_not_taken(store: LedgerStore) -> None:

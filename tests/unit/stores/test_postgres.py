@@ -16,7 +16,7 @@ from airflow_mlgov.errors import (
     LedgerIntegrityError,
     LedgerUnavailableError,
 )
-from airflow_mlgov.ledger.merkle import append_leaf, leaf_hash
+from airflow_mlgov.ledger.merkle import append_leaves, leaf_hash
 from airflow_mlgov.records.people import Disclosure
 from airflow_mlgov.service.ports import Anchored, InboxItem, Sequenced, TreeHead
 from airflow_mlgov.stores.postgres import PostgresStore, schema
@@ -27,10 +27,8 @@ INSERT = "INSERT INTO mlgov.inbox (key, leaf, leaf_hash, received_at) VALUES (%s
 
 def integrate(head: TreeHead, items: Sequence[InboxItem]) -> Sequenced:
     hashes = tuple(leaf_hash(item.leaf) for item in items)
-    peaks, size = head.peaks, head.size
-    for hashed in hashes:
-        peaks, size = append_leaf(peaks, size, hashed), size + 1
-    return Sequenced(hashes, TreeHead(size, peaks, f"note over {size}".encode()))
+    grown = append_leaves(head.peaks, head.size, hashes)
+    return Sequenced(hashes, TreeHead(grown.size, grown.peaks, f"note over {grown.size}".encode()))
 
 
 def put(store: PostgresStore, *names: str) -> None:
@@ -244,7 +242,10 @@ def test_threat_33_only_the_owner_may_erase(roles, url: str) -> None:
 FORBIDDEN = [
     *(
         f"{action} mlgov.{table}"
-        for table in ("inbox", "entries", "checkpoints", "disclosures", "anchored", "sequencing")
+        for table in (
+            *("inbox", "entries", "models", "subtrees", "checkpoints", "disclosures"),
+            *("anchored", "sequencing"),
+        )
         for action in ("DELETE FROM", "TRUNCATE")
     ),
     "UPDATE mlgov.inbox SET leaf = leaf",
@@ -253,6 +254,9 @@ FORBIDDEN = [
     "UPDATE mlgov.disclosures SET value = value",
     "UPDATE mlgov.schema_version SET version_num = 'x'",
     "INSERT INTO mlgov.entries VALUES (0, 'x', '', '', '')",
+    "INSERT INTO mlgov.models VALUES (0, 'x')",
+    "INSERT INTO mlgov.subtrees VALUES (0, '')",
+    "UPDATE mlgov.models SET model = 'x'",
     "INSERT INTO mlgov.checkpoints VALUES (0, '', '')",
     "INSERT INTO mlgov.anchored VALUES ('a', 'witness', 1, '', '', '')",
     "UPDATE mlgov.anchored SET at = at",
@@ -331,14 +335,14 @@ def test_tables_that_are_missing_or_of_another_release(server, database: str) ->
         PostgresStore(url).head()
 
 
-def test_tables_of_the_release_before_anchors_get_theirs_and_keep_the_rest(
+def test_tables_from_before_there_were_anchors_get_theirs_and_keep_the_rest(
     server, database: str
 ) -> None:
     url = server.url(database)
     schema.migrate(url)
     put(PostgresStore(url), "a")
     execute(
-        url, "DROP TABLE mlgov.anchored", "UPDATE mlgov.schema_version SET version_num = 'v0001'"
+        url, "DROP TABLE mlgov.anchored", "UPDATE mlgov.schema_version SET version_num = 'v0002'"
     )
     with pytest.raises(ConfigurationError, match="db migrate"):
         PostgresStore(url).anchored()

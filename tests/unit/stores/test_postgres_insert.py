@@ -20,7 +20,7 @@ from airflow_mlgov.errors import (
     LedgerUnavailableError,
     MlgovError,
 )
-from airflow_mlgov.ledger.merkle import append_leaf, leaf_hash
+from airflow_mlgov.ledger.merkle import append_leaves, leaf_hash
 from airflow_mlgov.records.people import Disclosure
 from airflow_mlgov.service.ports import InboxItem, Sequenced, TreeHead
 from airflow_mlgov.stores.postgres import PostgresStore
@@ -32,10 +32,9 @@ SHOWN = {"texts.comment": Disclosure.of("x")}
 
 def integrate(head: TreeHead, items: Sequence[InboxItem]) -> Sequenced:
     hashes = tuple(leaf_hash(item.leaf) for item in items)
-    peaks, size = head.peaks, head.size
-    for hashed in hashes:
-        peaks, size = append_leaf(peaks, size, hashed), size + 1
-    return Sequenced(hashes, TreeHead(size, peaks, f"note over {size}".encode()))
+    grown = append_leaves(head.peaks, head.size, hashes)
+    note = f"note over {grown.size}".encode()
+    return Sequenced(hashes, TreeHead(grown.size, grown.peaks, note))
 
 
 @pytest.fixture

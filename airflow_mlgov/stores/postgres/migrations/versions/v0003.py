@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 revision = "v0003"
-down_revision = "v0001"
+down_revision = "v0002"
 
 _TABLE = """
 CREATE TABLE mlgov.anchored (
