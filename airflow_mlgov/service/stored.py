@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from airflow_mlgov.errors import LedgerIntegrityError
-from airflow_mlgov.ledger.merkle import HASH_BYTES, leaf_hash
+from airflow_mlgov.ledger.merkle import HASH_BYTES, leaf_hash, leaf_hashes
 from airflow_mlgov.records.canonical import parse_canonical
 from airflow_mlgov.records.people import SALT_BYTES, Disclosure
 from airflow_mlgov.service.ports import TreeHead
@@ -42,7 +42,7 @@ def checked_leaves(rows: Iterable[Sequence[Any]], first: int) -> Iterator[bytes]
         yield checked_leaf(leaf, hashed)
 
 
-def hashed_leaves(rows: Iterable[Sequence[Any]], first: int) -> list[bytes]:
+def hashed_leaves(rows: Sequence[Sequence[Any]], first: int) -> list[bytes]:
     """Return the hashes of the leaves in rows (index, leaf), which must follow each other.
 
     They are computed from the leaves' bytes, and compared with none that were kept: whoever asks
@@ -55,12 +55,10 @@ def hashed_leaves(rows: Iterable[Sequence[Any]], first: int) -> list[bytes]:
     Raises:
         LedgerIntegrityError: One is missing, or no bytes.
     """
-    hashes = []
     for expected, (seq, leaf) in enumerate(rows, first):
         if seq != expected or not isinstance(leaf, bytes):
             raise _missing(expected)
-        hashes.append(leaf_hash(leaf))
-    return hashes
+    return leaf_hashes(leaf for _, leaf in rows)
 
 
 def _missing(index: int) -> LedgerIntegrityError:
