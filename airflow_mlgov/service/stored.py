@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from airflow_mlgov.errors import LedgerIntegrityError
-from airflow_mlgov.ledger.merkle import HASH_BYTES, leaf_hash
+from airflow_mlgov.ledger.merkle import HASH_BYTES, leaf_hash, leaf_hashes
 from airflow_mlgov.records.canonical import parse_canonical
 from airflow_mlgov.records.clock import from_text
 from airflow_mlgov.records.people import SALT_BYTES, Disclosure
@@ -43,7 +43,7 @@ def checked_leaves(rows: Iterable[Sequence[Any]], first: int) -> Iterator[bytes]
         yield checked_leaf(leaf, hashed)
 
 
-def hashed_leaves(rows: Iterable[Sequence[Any]], first: int) -> list[bytes]:
+def hashed_leaves(rows: Sequence[Sequence[Any]], first: int) -> list[bytes]:
     """Return the hashes of the leaves in rows (index, leaf), which must follow each other.
 
     They are computed from the leaves' bytes, and compared with none that were kept: whoever asks
@@ -56,12 +56,10 @@ def hashed_leaves(rows: Iterable[Sequence[Any]], first: int) -> list[bytes]:
     Raises:
         LedgerIntegrityError: One is missing, or no bytes.
     """
-    hashes = []
     for expected, (seq, leaf) in enumerate(rows, first):
         if seq != expected or not isinstance(leaf, bytes):
             raise _missing(expected)
-        hashes.append(leaf_hash(leaf))
-    return hashes
+    return leaf_hashes(leaf for _, leaf in rows)
 
 
 def _missing(index: int) -> LedgerIntegrityError:

@@ -17,6 +17,7 @@ def test_migrate_check_and_grant(airflow, configure, postgres, postgres_database
     assert (before.code, before.json[0]["result"]) == (1, "wrong")
     ended = airflow("db", "migrate")
     assert (ended.code, ended.err) == (0, "The ledger's tables are at revision v0003.\n")
+    assert airflow("db", "reindex").code == 0
     after = airflow("db", "check", "--output", "json")
     assert after.code == 0
     assert [row["what"] for row in after.json if row["result"] == "ok"] == [
@@ -76,8 +77,14 @@ def test_a_file(airflow, configure, tmp_path) -> None:
     ended = airflow("db", "check", "--output", "json")
     assert ended.code == 0
     assert [row["what"] for row in ended.json] == ["revision", "file system"]
+    assert "made anew" in airflow("db", "reindex").err
+    with sqlite3.connect(path) as connection:
+        connection.execute("PRAGMA user_version = 1")
+    for command in ("check", "reindex"):
+        assert "airflow mlgov db migrate" in airflow("db", command).err
     with sqlite3.connect(path) as connection:
         connection.execute("PRAGMA user_version = 7")
+    assert "newer one" in airflow("db", "migrate").err
     assert "schema version 7" in airflow("db", "check").err
     ended = airflow("db", "grant", "--writer", "w")
     assert (ended.code, "no roles" in ended.err) == (64, True)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
 from airflow_mlgov.errors import LedgerIntegrityError, VersionNotFoundError
 from airflow_mlgov.ledger.bundle_check import check_bundle
+from airflow_mlgov.ledger.merkle import leaf_hash
 from airflow_mlgov.records.clock import SystemClock
 from airflow_mlgov.records.digest import Digest
 from airflow_mlgov.records.kinds import KeyRole
@@ -31,11 +32,11 @@ class Home:
         self.store = SqliteStore(folder / "ledger.db")
         self.ledger = Ledger(self.store, open_signers(folder / "keys"))
 
-    def append(self, first: int, last: int) -> None:
+    def append(self, first: int, last: int, models: Sequence[str] = MODELS) -> None:
         for number in range(first, last):
             draft = EntryDraft(
                 kind="model.scored",
-                model=MODELS[number % 3],
+                model=models[number % len(models)],
                 version=Digest("a" * 64),
                 body={"request_sha256": "sha256:" + "b" * 64, "target": "production"},
                 identity=(str(number),),
@@ -53,6 +54,14 @@ class Home:
         with sqlite3.connect(self.store.path) as connection:
             for statement in statements:
                 connection.execute(statement)
+
+    def put_in_place(self, index: int, leaf: bytes) -> None:
+        """Replace an entry and the hash beside it."""
+        with sqlite3.connect(self.store.path) as connection:
+            connection.execute(
+                "UPDATE entries SET leaf = ?, leaf_hash = ? WHERE seq = ?",
+                (leaf, leaf_hash(leaf), index),
+            )
 
     def expected(self) -> list[int]:
         view = self.ledger.view()
@@ -207,13 +216,7 @@ def test_threat_1_an_altered_entry_is_not_bundled_though_its_hash_was_altered_to
     home: Home,
 ) -> None:
     home.count()
-    other = Home(home.store.path.parent / "other")
-    other.append(0, 5)
-    (leaf,) = other.store.leaves(4, 5)
-    with sqlite3.connect(home.store.path) as connection:
-        connection.create_function("hashed", 1, _leaf_hash)
-        connection.execute("UPDATE entries SET leaf = ? WHERE seq = 4", (leaf,))
-        connection.execute("UPDATE entries SET leaf_hash = hashed(leaf) WHERE seq = 4")
+    home.put_in_place(4, other_leaf(home))
     with pytest.raises(LedgerIntegrityError, match="entry"):
         home.bundle()
     home.store.reindex()  # an index that fits the altered entries does not fit the checkpoint
@@ -221,10 +224,26 @@ def test_threat_1_an_altered_entry_is_not_bundled_though_its_hash_was_altered_to
         home.bundle()
 
 
-def _leaf_hash(leaf: bytes) -> bytes:
-    from airflow_mlgov.ledger.merkle import leaf_hash
+def test_threat_3_an_entry_altered_so_that_it_is_about_another_model_is_missed(home: Home) -> None:
+    home.count()
+    home.append(SIZE, 800, ["other"])
+    home.append(800, 801, ["mine"])
+    home.append(801, 1_040, ["other"])
+    hidden = home.expected()[-1]
+    # It alone is about the model in its subtree, whose kept root stays: no proof comes by it.
+    assert 768 < hidden < 1_024 < home.store.head().size
+    home.put_in_place(hidden, other_leaf(home))
+    home.execute(f"UPDATE models SET model = 'other' WHERE seq = {hidden}")
+    with pytest.raises(LedgerIntegrityError, match="the root that was signed"):
+        home.bundle()
 
-    return leaf_hash(leaf)
+
+def other_leaf(home: Home) -> bytes:
+    """A sound leaf of another ledger, about another model."""
+    other = Home(home.store.path.parent / "other")
+    other.append(0, 5, ["other"])
+    (leaf,) = other.store.leaves(4, 5)
+    return leaf
 
 
 def test_a_bundle_out_of_several_subtrees_verifies(home: Home) -> None:

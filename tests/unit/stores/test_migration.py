@@ -190,12 +190,12 @@ MIGRATE_SLOWLY = """
 import sys, time
 from airflow_mlgov.stores.sqlite import SqliteStore, index
 
-def slow(leaf, model_of=index.label_of):
+def slow(leaf, label_of=index.label_of):
     slow.read += 1
     if slow.read == 1_050:
         print("in the middle", flush=True)
         time.sleep(60)
-    return model_of(leaf)
+    return label_of(leaf)
 
 slow.read = 0
 index.label_of = slow
