@@ -33,18 +33,16 @@ def verify(args: Namespace) -> None:
     """Check a whole ledger; exit 0 if it is fine, 1 if altered, 3 if a key is unknown."""
     from airflow_mlgov.service.ledger import Ledger
     from airflow_mlgov.service.verify_anchored import verify_anchored
-    from airflow_mlgov.wiring import open_anchors, open_ledger, open_ledger_store, setting
+    from airflow_mlgov.wiring import open_anchors, open_ledger
     from airflow_mlgov.wiring.ledger_file import open_ledger_file
 
     trust = _trust_in(args.trust) if args.trust else open_ledger().trust_root()
-    store = open_ledger_file(Path(args.file)) if args.file else None
-    ledger = open_ledger() if store is None else Ledger(store, {})
+    ledger = Ledger(open_ledger_file(Path(args.file)), {}) if args.file else open_ledger()
     # Which witnesses count is for the trust file to say, if one is given.
     anchors = [due.anchor for due in open_anchors()]
     files = args.checkpoint or ()
     report = verify_anchored(
         ledger,
-        open_ledger_store(setting("ledger_url")) if store is None else store,
         trust,
         anchors=[anchor for anchor in anchors if not args.trust or anchor.kind != "witness"],
         earlier=[ledger.keyring(trust).open(read_whole(Path(file))) for file in files],

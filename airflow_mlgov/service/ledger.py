@@ -266,9 +266,9 @@ class Ledger:
         """Return the acknowledged entries that no checkpoint covers yet, oldest first."""
         return self._store.inbox()
 
-    def anchored(self) -> list[Anchored]:
-        """Return what each anchor gave for the newest checkpoint that it took, unverified."""
-        return self._store.anchored(newest=True)
+    def anchored(self, *, newest: bool = True) -> list[Anchored]:
+        """Return what anchors gave, for the newest checkpoint that each took or for all of them."""
+        return self._store.anchored(newest=newest)
 
     def verify(
         self, trust: TrustRoot | None = None, *, earlier: Sequence[Checkpoint] = ()

@@ -18,7 +18,7 @@ from airflow_mlgov.ledger.keyring import Keyring
 from airflow_mlgov.ledger.trust import TrustRoot
 from airflow_mlgov.ledger.verify import Report
 from airflow_mlgov.service.ledger import Ledger
-from airflow_mlgov.service.ports import Anchor, Anchored, LedgerStore
+from airflow_mlgov.service.ports import Anchor, Anchored
 
 
 @dataclass
@@ -105,7 +105,6 @@ class _Found:
 
 def verify_anchored(
     ledger: Ledger,
-    store: LedgerStore,
     trust: TrustRoot,
     *,
     anchors: Sequence[Anchor] = (),
@@ -114,8 +113,7 @@ def verify_anchored(
     """Check a ledger, and that it extends every checkpoint that an anchor took.
 
     Args:
-        ledger: What to verify.
-        store: Where it is kept, with what anchors gave.
+        ledger: What to verify, with what anchors gave.
         trust: Whose keys count, those of witnesses too.
         anchors: Those that can be asked; of others, cosignatures are checked by `trust`.
         earlier: Checkpoints kept elsewhere, whose signatures were checked.
@@ -125,7 +123,7 @@ def verify_anchored(
         LedgerIntegrityError: The store is too damaged for a report; a retry does not help.
     """
     found = _Found(ledger.keyring(trust), {anchor.name: anchor for anchor in anchors})
-    for row in store.anchored():
+    for row in ledger.anchored(newest=False):
         found.add_kept(row)
     for anchor in anchors:
         found.add_shown(anchor)

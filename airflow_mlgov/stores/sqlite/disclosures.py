@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from airflow_mlgov.errors import LedgerIntegrityError, LedgerUnavailableError
+from airflow_mlgov.records.canonical import canonical_bytes
 from airflow_mlgov.records.people import Disclosure
 from airflow_mlgov.service.stored import checked_disclosure
+
+
+def keep_disclosures(
+    connection: sqlite3.Connection, key: str, disclosures: Mapping[str, Disclosure]
+) -> None:
+    """Add what opens the commitments of an entry, by field, within a transaction."""
+    connection.executemany(
+        "INSERT INTO disclosures (key, field, salt, value) VALUES (?, ?, ?, ?)",
+        [(key, name, d.salt, canonical_bytes(d.value)) for name, d in disclosures.items()],
+    )
 
 
 def read_disclosures(connection: sqlite3.Connection, key: str) -> dict[str, Disclosure]:

@@ -10,12 +10,12 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from airflow_mlgov.errors import (
     ConfigurationError,
@@ -24,7 +24,6 @@ from airflow_mlgov.errors import (
     LedgerUnavailableError,
 )
 from airflow_mlgov.ledger.merkle import leaf_hash
-from airflow_mlgov.records.canonical import canonical_bytes
 from airflow_mlgov.records.clock import to_text
 from airflow_mlgov.records.people import Disclosure
 from airflow_mlgov.service.leaf_index import index_rows
@@ -39,6 +38,7 @@ from airflow_mlgov.stores.sqlite.anchored import keep_anchored, read_anchored
 from airflow_mlgov.stores.sqlite.disclosures import (
     delete_disclosures,
     empty_log,
+    keep_disclosures,
     read_disclosures,
 )
 from airflow_mlgov.stores.sqlite.failures import translation
@@ -66,6 +66,9 @@ _KEPT = """
 SELECT leaf, leaf_hash, NULL AS seq FROM inbox WHERE key = :key
 UNION ALL SELECT leaf, leaf_hash, seq FROM entries WHERE key = :key
 """
+_INBOX = "SELECT n, key, leaf, leaf_hash, received_at FROM inbox ORDER BY n"
+_ADD = "INSERT INTO entries (seq, key, leaf, leaf_hash, received_at) VALUES (?, ?, ?, ?, ?)"
+_SIGN = "INSERT INTO checkpoints (size, note, peaks) VALUES (?, ?, ?)"
 _NEWEST = "SELECT size, note, peaks FROM checkpoints ORDER BY size DESC LIMIT 1"
 _ENTRIES = "SELECT seq, leaf, leaf_hash FROM entries WHERE seq >= ? AND seq < ? ORDER BY seq"
 _LEAVES = "SELECT seq, leaf FROM entries WHERE seq >= ? AND seq < ? ORDER BY seq"
@@ -137,13 +140,7 @@ class SqliteStore:
                 "INSERT INTO inbox (key, leaf, leaf_hash, received_at) VALUES (?, ?, ?, ?)",
                 (item.key, item.leaf, leaf_hash(item.leaf), to_text(at)),
             )
-            connection.executemany(
-                "INSERT INTO disclosures (key, field, salt, value) VALUES (?, ?, ?, ?)",
-                [
-                    (item.key, name, d.salt, canonical_bytes(d.value))
-                    for name, d in disclosures.items()
-                ],
-            )
+            keep_disclosures(connection, item.key, disclosures)
             return None
 
     def get(self, key: str) -> tuple[bytes, int | None] | None:
@@ -158,9 +155,7 @@ class SqliteStore:
             return self.head()
         with self._writing() as connection:
             head = _head_of(connection)
-            rows = connection.execute(
-                "SELECT n, key, leaf, leaf_hash, received_at FROM inbox ORDER BY n"
-            ).fetchall()
+            rows = connection.execute(_INBOX).fetchall()
             if not rows:
                 return head  # another process was faster
             sequenced = integrate(
@@ -169,18 +164,14 @@ class SqliteStore:
             places = range(head.size, sequenced.head.size)
             entries = zip(places, rows, sequenced.leaf_hashes, strict=True)
             connection.executemany(
-                "INSERT INTO entries (seq, key, leaf, leaf_hash, received_at) VALUES (?, ?, ?, ?, "
-                "?)",
-                [(seq, row[1], row[2], hashed, row[4]) for seq, row, hashed in entries],
+                _ADD, [(seq, row[1], row[2], hashed, row[4]) for seq, row, hashed in entries]
             )
             index = index_rows(head, (row[2] for row in rows), sequenced)
             add_to_index(connection, places, index)
             connection.executemany("DELETE FROM inbox WHERE n = ?", [(row[0],) for row in rows])
-            connection.execute(
-                "INSERT INTO checkpoints (size, note, peaks) VALUES (?, ?, ?)",
-                (sequenced.head.size, sequenced.head.note, b"".join(sequenced.head.peaks)),
-            )
-            return sequenced.head
+            grown = sequenced.head
+            connection.execute(_SIGN, (grown.size, grown.note, b"".join(grown.peaks)))
+            return grown
 
     def head(self) -> TreeHead:
         """Return the newest signed head."""
@@ -188,32 +179,20 @@ class SqliteStore:
             return _head_of(connection)
 
     def leaves(self, start: int, end: int) -> Iterator[bytes]:
-        """Yield the exact leaf bytes of indices start..end-1, or as many as there are.
+        """Return the exact leaf bytes of indices start..end-1, or as many as there are.
 
         Raises:
             LedgerIntegrityError: One is missing, or its bytes are not those that were kept.
         """
-        for first in range(start, end, _AT_ONCE):
-            last = min(end, first + _AT_ONCE)
-            with self._reading() as connection:
-                rows = connection.execute(_ENTRIES, (first, last)).fetchall()
-            yield from checked_leaves(rows, first)
-            if len(rows) < last - first:
-                return
+        return self._in_parts(_ENTRIES, checked_leaves, start, end)
 
     def leaf_hashes(self, start: int, end: int) -> Iterator[bytes]:
-        """Yield the hashes of the leaves of indices start..end-1, computed from their bytes.
+        """Return the hashes of the leaves of indices start..end-1, computed from their bytes.
 
         Raises:
             LedgerIntegrityError: One is missing.
         """
-        for first in range(start, end, _AT_ONCE):
-            last = min(end, first + _AT_ONCE)
-            with self._reading() as connection:
-                rows = connection.execute(_LEAVES, (first, last)).fetchall()
-            yield from hashed_leaves(rows, first)
-            if len(rows) < last - first:
-                return
+        return self._in_parts(_LEAVES, hashed_leaves, start, end)
 
     def subtrees(self, count: int) -> list[bytes]:
         """Return the roots of the first full subtrees of 256 leaves, as the index has them.
@@ -312,6 +291,17 @@ class SqliteStore:
             return
         with suppress(sqlite3.Error):
             opened.connection.close()
+
+    def _in_parts(
+        self, statement: str, read: Callable[[Any, int], Iterable[bytes]], start: int, end: int
+    ) -> Iterator[bytes]:
+        for first in range(start, end, _AT_ONCE):
+            last = min(end, first + _AT_ONCE)
+            with self._reading() as connection:
+                rows = connection.execute(statement, (first, last)).fetchall()
+            yield from read(rows, first)
+            if len(rows) < last - first:
+                return
 
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:

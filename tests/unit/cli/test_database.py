@@ -72,7 +72,7 @@ def test_a_file(airflow, configure, tmp_path) -> None:
     configure(ledger_url=f"sqlite:///{path}")
     assert airflow("db", "check").code == 64
     assert not path.exists()
-    assert airflow("db", "migrate").err == "The ledger's tables are at revision user_version 2.\n"
+    assert airflow("db", "migrate").err == "The ledger's tables are at revision user_version 3.\n"
     assert path.exists()
     ended = airflow("db", "check", "--output", "json")
     assert ended.code == 0

@@ -62,7 +62,7 @@ class Scripted:
 
 def verify(place, *anchors, trust=None, **more):
     trust = trust or place.ledger.trust_root()
-    return verify_anchored(place.ledger, place.store, trust, anchors=anchors, **more)
+    return verify_anchored(place.ledger, trust, anchors=anchors, **more)
 
 
 def found(report) -> str:
