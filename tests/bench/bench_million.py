@@ -117,7 +117,7 @@ def fill(ledger: Ledger, store: SqliteStore, leaves: Iterator[tuple[str, bytes]]
     """Put leaves into the tree with plain SQL; hashes, head and index come from our code."""
     head, items = store.head(), [InboxItem(key, leaf) for key, leaf in leaves]
     signer = open_signers(store.path.parent / "keys")[KeyRole.LOG]
-    sequenced = integrate(head, items, trust=ledger.trust_root(), signer=signer)
+    sequenced = integrate(head, items, keyring=ledger.keyring(), signer=signer)
     places = range(head.size, sequenced.head.size)
     rows = zip(places, items, sequenced.leaf_hashes, strict=True)
     with sqlite3.connect(store.path) as connection:
