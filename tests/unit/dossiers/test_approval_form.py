@@ -20,6 +20,7 @@ from airflow_mlgov.dossiers.approval_form import (
 from airflow_mlgov.records.digest import Digest
 from airflow_mlgov.records.governance import (
     ApprovalRequest,
+    Assurance,
     Finding,
     Outcome,
     Severity,
@@ -39,6 +40,7 @@ FORM = ApprovalForm(
     policy_id="retail_credit",
     valid_days=365,
     comment_min_length=10,
+    least_assurance=Assurance.L1,
     seats=[
         SeatLine("model_owner", ("olivia (L0)",), 0, ("olivia",)),
         SeatLine("validator", (), 1, ("victor",)),
