@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import unquote, urlsplit
 
+from demo.client import ApiError
 from demo.world import ALIAS, DAG, ENGINEER, MODEL, OWNER, SCORING_DAG, VALIDATOR, World
 
 if TYPE_CHECKING:
@@ -93,15 +94,24 @@ def engineer_approves(story: Story) -> str:
 
 
 def engineer_marks_gate(story: Story) -> str:
-    """Mark the gate success by hand, and see that the promotion refuses."""
+    """Mark the gate success by hand, and see it refused, the gate waiting and the attempt kept."""
     client = story.world.client(ENGINEER)
-    before = len(_entries(story, "guard.refused"))
-    client.mark(DAG, story.run, "gate", "success")
-    client.wait_for_task(DAG, story.run, "promote", ["failed"], progress=story.world.say)
-    client.wait_for_task(DAG, story.run, "score", ["upstream_failed"], progress=story.world.say)
-    reason = _refusal_after(story, before)
-    story.refusals.append({"what": "promotion after the gate was marked by hand", "reason": reason})
-    return f"Promotion refused: {reason}"
+    try:
+        client.mark(DAG, story.run, "gate", "success")
+    except ApiError as error:
+        if error.status != 403:
+            raise
+        reason = error.detail
+    else:
+        raise StepError("the gate was marked as success")
+    state = client.task(DAG, story.run, "gate")["state"]
+    if state != "awaiting_input":
+        raise StepError(f"the gate is {state} and does not wait any more")
+    attempts = _entries(story, "state.changed_by_hand")
+    if not any(e.body["refused"] and _by(e, ENGINEER, "by") for e in attempts):
+        raise StepError("the attempt is not in the ledger")
+    story.refusals.append({"what": "marking the gate as success by hand", "reason": reason})
+    return f"Airflow's api-server answers 403: {reason}"
 
 
 def engineer_clears_gate(story: Story) -> str:
@@ -200,7 +210,7 @@ STEPS = (
     ),
     Step(
         *("engineer_marks_gate", ENGINEER, "marks the gate as success", "refused"),
-        *(engineer_marks_gate, "log of task promote"),
+        *(engineer_marks_gate, "airflow mlgov ledger show"),
     ),
     Step(
         *("engineer_clears_gate", ENGINEER, "clears the gate", "ok", engineer_clears_gate),
@@ -248,8 +258,8 @@ def _entries(story: Story, kind: str) -> list[SealedEntry]:
     return story.world.governance().ledger.view().select(kind, model=MODEL)
 
 
-def _by(entry: SealedEntry, user: str) -> bool:
-    person = entry.person("voter")
+def _by(entry: SealedEntry, user: str, role: str = "voter") -> bool:
+    person = entry.person(role)
     return person is not None and person.id == user
 
 

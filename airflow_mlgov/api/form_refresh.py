@@ -79,7 +79,7 @@ class FormRefreshMiddleware:
             await self.app(scope, receive, send)
             return
         body, receive_again = await read_body(receive)
-        form = gate_form(body)
+        form = gate_form(body or b"")
         if form is not None:
             status, headers = await self._ask_for_form(scope)
             task_instance_id = UUID(match.group(1))

@@ -12,11 +12,10 @@ if TYPE_CHECKING:
 MAX_BODY_BYTES = 1 << 20
 
 
-async def read_body(receive: Receive) -> tuple[bytes, Receive]:
+async def read_body(receive: Receive) -> tuple[bytes | None, Receive]:
     """Return a request's body, and a channel from which it can be read once more.
 
-    A body of more than `MAX_BODY_BYTES` is nothing of ours: it reads as empty, and its rest stays
-    where it is.
+    A body of more than `MAX_BODY_BYTES` is not read: it is None, and its rest stays where it is.
     """
     messages: list[Message] = []
     body = bytearray()
@@ -31,7 +30,7 @@ async def read_body(receive: Receive) -> tuple[bytes, Receive]:
     async def receive_again() -> Message:
         return next(unread, None) or await receive()
 
-    return (bytes(body) if len(body) <= MAX_BODY_BYTES else b""), receive_again
+    return (bytes(body) if len(body) <= MAX_BODY_BYTES else None), receive_again
 
 
 async def send_json(

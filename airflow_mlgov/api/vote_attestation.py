@@ -23,6 +23,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from airflow_mlgov.api.messages import read_body, send_json
+from airflow_mlgov.api.signed_in import SIGN_IN, user_of
 from airflow_mlgov.dossiers.approval_form import ANSWER_READ, CHOICES, COUNTED
 from airflow_mlgov.errors import MlgovError, VoteRefusedError
 from airflow_mlgov.records.digest import Digest
@@ -87,13 +88,13 @@ class VoteAttestationMiddleware:
         gate = Source(match["dag"], match["run"], match["task"], int(match["index"]))
         body, receive_again = await read_body(receive)
         form = await asyncio.to_thread(find_form, gate)
-        answer = _answer_in(body)
+        answer = _answer_in(body or b"")
         if form is None or answer is None:
             await self.app(scope, receive_again, send)
             return
-        user = await _user_of(scope)
+        user = await user_of(scope)
         if user is None:
-            await send_json(send, 401, {"detail": "Sign in again: your session has ended."})
+            await send_json(send, 401, SIGN_IN)
         elif not await asyncio.to_thread(_may_answer, user, form):
             await self.app(scope, receive_again, send)
         else:
@@ -188,26 +189,6 @@ def _answer_in(body: bytes) -> dict[str, Any] | None:
     try:
         return UpdateHITLDetailPayload.model_validate_json(body).model_dump(mode="json")
     except ValueError:
-        return None
-
-
-async def _user_of(scope: Scope) -> BaseUser | None:
-    """Return who is signed in, told in Airflow's own order: a token in the header, then the cookie.
-
-    A user whom an inner middleware of Airflow would still let in with an ended session is nobody.
-    """
-    from airflow.api_fastapi.auth.managers.base_auth_manager import COOKIE_NAME_JWT_TOKEN
-    from airflow.api_fastapi.core_api.security import resolve_user_from_token
-    from fastapi import HTTPException
-    from starlette.requests import Request
-
-    request = Request(scope)
-    kind, _, token = request.headers.get("authorization", "").partition(" ")
-    if kind.lower() != "bearer" or not token:
-        token = request.cookies.get(COOKIE_NAME_JWT_TOKEN, "")
-    try:
-        return await resolve_user_from_token(token.strip())
-    except HTTPException:
         return None
 
 

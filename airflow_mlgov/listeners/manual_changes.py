@@ -1,9 +1,10 @@
 """Notes in the ledger when somebody sets the state of a gate or promotion by hand.
 
 Airflow calls these hooks in the api-server with its own database row, and in the task process with
-a runtime object; only the first is a change by hand. The hook is not told who did it. Nothing is
-refused here: a gate's state lets
-nobody through, because promotion counts the votes itself.
+a runtime object; only the first is a change by hand. The hook is not told who did it: what comes by
+the api-server's routes is refused, or put on record with a name, by
+`airflow_mlgov.enforcement.manual_changes`, and is left alone here. This is for what that does not
+foresee.
 """
 
 from __future__ import annotations
@@ -16,8 +17,6 @@ from airflow.listeners import hookimpl
 from airflow_mlgov.errors import MlgovError
 
 log = logging.getLogger(__name__)
-
-GOVERNED = frozenset({"ApprovalGateOperator", "PromoteModelOperator", "GovernedTaskOperator"})
 
 
 @hookimpl
@@ -35,10 +34,13 @@ def on_task_instance_skipped(previous_state: Any, task_instance: Any) -> None:  
 def _note(task_instance: Any, state: str) -> None:
     # A task process holds RuntimeTaskInstance, which has no 'operator': that is not a change by
     # hand.
-    if getattr(task_instance, "operator", None) not in GOVERNED:
+    if not hasattr(task_instance, "operator"):
         return
-    from airflow_mlgov.service.changes import record_manual_change
+    from airflow_mlgov.service.changes import is_governed, record_manual_change
     from airflow_mlgov.wiring import open_ledger
+
+    if not is_governed(task_instance.operator, task_instance.custom_operator_name):
+        return
 
     try:
         record_manual_change(open_ledger(), task_instance, state)

@@ -91,6 +91,8 @@ class ApprovalGateOperator(HITLOperator):
     """
 
     template_fields: Collection[str] = ("model", "target", "version")
+    # Inherited, so that the api-server knows a subclass for a gate (see service/changes).
+    custom_operator_name = "ApprovalGateOperator"
 
     def __init__(
         self,

@@ -44,6 +44,8 @@ class PromoteModelOperator(LineageMixin, BaseOperator):
     """
 
     template_fields: Collection[str] = ("model", "target", "alias", "version")
+    # Inherited, so that the api-server knows a subclass for a promotion (see service/changes).
+    custom_operator_name = "PromoteModelOperator"
 
     def __init__(
         self,

@@ -9,7 +9,7 @@ from airflow.plugins_manager import AirflowPlugin
 
 
 class MlgovPlugin(AirflowPlugin):
-    """Keep approval forms true, attest votes, and note manual changes of governed tasks."""
+    """Keep approval forms true, attest votes, and refuse or note changes by hand."""
 
     name = "mlgov"
 
@@ -22,11 +22,13 @@ class MlgovPlugin(AirflowPlugin):
 
     @cached_property
     def fastapi_root_middlewares(self) -> list[Any]:  # type: ignore[override]
-        """The middlewares that refresh forms and attest votes, in the api-server only."""
+        """What stands before Airflow's own routes, in the api-server only."""
         from airflow_mlgov.api.form_refresh import FormRefreshMiddleware
         from airflow_mlgov.api.vote_attestation import VoteAttestationMiddleware
+        from airflow_mlgov.enforcement.manual_changes import ManualChangeMiddleware
 
         return [
             {"name": "mlgov form refresh", "middleware": FormRefreshMiddleware},
             {"name": "mlgov vote attestation", "middleware": VoteAttestationMiddleware},
+            {"name": "mlgov manual changes", "middleware": ManualChangeMiddleware},
         ]

@@ -132,7 +132,9 @@ SHAPES: Mapping[str, Shape] = MappingProxyType(
         "role": _one_of(*KeyRole),
         "severity": _one_of(*Severity),
         "finding": _pattern("F- and 8 hexadecimal characters", "F-[0-9a-f]{8}"),
-        "passed": Shape("true or false", lambda value: isinstance(value, bool)),
+        **dict.fromkeys(
+            ("passed", "refused"), Shape("true or false", lambda value: isinstance(value, bool))
+        ),
         "use": _object(dag_id=TEXT, run_id=TEXT, task_id=TEXT, map_index=_integer("an integer")),
         "inputs": _list_of(
             _object(name=TEXT, uri=TEXT, sha256=DIGEST), "objects with name, uri and sha256"

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -44,8 +45,8 @@ SCENARIOS = {
     "restarted": REQUESTER,
     "old_form": REQUESTER,
     "no_comment": REQUESTER,
+    "by_hand": REQUESTER,
     "marked": REQUESTER,
-    "marked_bulk": REQUESTER,
     "skipped": REQUESTER,
     "run_marked": REQUESTER,
     "promote_marked": REQUESTER,
@@ -193,14 +194,32 @@ class Run:
         """Which check refused a use of this model, in order."""
         return [entry.body["check"] for entry in self.entries("guard.refused")]
 
-    def changes_by_hand(self) -> list[tuple[str, str]]:
-        """Task and state of every change by hand in this run that the ledger holds."""
+    def changes_by_hand(self) -> list[tuple[str, str, bool, str]]:
+        """Task, state, whether it was refused, and who: every change by hand on record."""
         view = self.live.governance().ledger.view()
         return [
-            (entry.source.task_id, entry.body["state"])
+            (
+                entry.source.task_id,
+                entry.body["state"],
+                entry.body["refused"],
+                entry.person("by").id,
+            )
             for entry in view.select("state.changed_by_hand")
             if entry.source.run_id == self.id
         ]
+
+    def force(self, statement: str, *values: str) -> None:
+        """Change Airflow's database itself, which no api-server sees."""
+        database = self.live.deployment.home / "airflow.db"
+        with closing(sqlite3.connect(database, timeout=60)) as db, db:
+            db.execute("PRAGMA foreign_keys = ON")
+            db.execute(statement, (*values, self.dag, self.id))
+
+    def force_states(self, **states: str) -> None:
+        """Set states of tasks in Airflow's database."""
+        for task, state in states.items():
+            where = "task_id = ? AND dag_id = ? AND run_id = ?"
+            self.force(f"UPDATE task_instance SET state = ? WHERE {where}", state, task)
 
     def voters(self) -> list[str]:
         """Who voted on this model, in ledger order; every vote was attested by the api-server."""

@@ -73,7 +73,7 @@ def test_an_approval_is_used_once_and_a_retry_completes_the_same_promotion(run):
     # Another run of the same version, whose own gate nobody has approved.
     second = run.live.trigger(run.model, USER, version=run.version)
     second.wait_gate()
-    run.live.client(USER).mark(second.dag, second.id, "gate", "success")
+    second.force_states(gate="success")
     assert second.wait("promote", "failed") == "failed"
     assert run.refusals() == ["approval"], "a run that asked has only its own answer"
     assert len(run.entries("approval.consumed")) == 1

@@ -21,6 +21,7 @@ class Row:
     task_id: str = "gate"
     map_index: int = -1
     try_number: int = 1
+    custom_operator_name: str = ""
 
 
 @dataclass

@@ -52,16 +52,18 @@ def test_the_listener_is_loaded_on_demand_and_brings_no_web_framework(loaded):
 def test_what_is_built_is_built_once():
     from airflow_mlgov.api.form_refresh import FormRefreshMiddleware
     from airflow_mlgov.api.vote_attestation import VoteAttestationMiddleware
+    from airflow_mlgov.enforcement.manual_changes import ManualChangeMiddleware
     from airflow_mlgov.listeners import manual_changes
 
     plugin = MlgovPlugin()
     assert not {"listeners", "fastapi_root_middlewares"} & set(vars(plugin))
     assert plugin.listeners == [manual_changes]
     assert plugin.listeners is plugin.listeners
-    refresh, attestation = plugin.fastapi_root_middlewares
+    refresh, attestation, changes = plugin.fastapi_root_middlewares
     assert refresh["middleware"] is FormRefreshMiddleware
     assert attestation["middleware"] is VoteAttestationMiddleware
-    assert refresh["name"] != attestation["name"]
+    assert changes["middleware"] is ManualChangeMiddleware
+    assert len({refresh["name"], attestation["name"], changes["name"]}) == 3
 
 
 def test_airflow_finds_the_plugin():
