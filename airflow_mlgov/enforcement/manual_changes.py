@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from airflow_mlgov.api.messages import read_body, send_json
@@ -24,8 +23,6 @@ from airflow_mlgov.service.changes import ManualChange, named, record_changes
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-    from airflow_mlgov.service.governance import Governance
-
 _WHAT = {"xcom": "its XCom cannot be changed", "deleted": "it cannot be deleted"}
 _REMEDY = (
     "People decide by answering the gate's form. To stop a run, mark it or the task as failed; to "
@@ -33,19 +30,6 @@ _REMEDY = (
 )
 _TOO_LARGE = {"detail": "The request is larger than is read here. Change fewer tasks at once."}
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class _Attempt:
-    """What somebody asked for that touches governed tasks, under the rules as they stand."""
-
-    gov: Governance
-    changes: list[ManualChange]
-    person: Person
-
-    @property
-    def refused(self) -> list[ManualChange]:
-        return [change for change in self.changes if change.is_refused(self.gov)]
 
 
 class ManualChangeMiddleware:
@@ -70,24 +54,26 @@ class ManualChangeMiddleware:
             return
         try:
             changes = await asyncio.to_thread(_touched, scope, body)
-            gov = await asyncio.to_thread(_rules) if changes else None
         except MlgovError as error:
             await send_json(send, *_unavailable(error))
             return
-        if gov is None:
+        if not changes:
             await self.app(scope, receive_again, send)
             return
         user = await user_of(scope)
         if user is None:
             await send_json(send, 401, SIGN_IN)
             return
-        attempt = _Attempt(gov, changes, Person(str(user.get_id()), str(user.get_name())))
-        if attempt.refused:
-            await send_json(send, *await asyncio.to_thread(_refuse, attempt))
+        person = Person(str(user.get_id()), str(user.get_name()))
+        refusal = await asyncio.to_thread(_refusal, changes, person)
+        if refusal is not None:
+            await send_json(send, *refusal)
         else:
-            await self._let_through(attempt, (scope, receive_again, send))
+            await self._let_through(changes, person, (scope, receive_again, send))
 
-    async def _let_through(self, attempt: _Attempt, request: tuple[Scope, Receive, Send]) -> None:
+    async def _let_through(
+        self, changes: list[ManualChange], person: Person, request: tuple[Scope, Receive, Send]
+    ) -> None:
         """Let Airflow decide first: what it does not do is no change."""
         scope, receive, send = request
         messages: list[Message] = []
@@ -95,10 +81,10 @@ class ManualChangeMiddleware:
         async def keep(message: Message) -> None:
             messages.append(message)
 
-        with named(attempt.changes):
+        with named(changes):
             await self.app(scope, receive, keep)
         if messages and 200 <= messages[0].get("status", 0) < 300:
-            await asyncio.to_thread(_record_done, attempt)
+            await asyncio.to_thread(_record_done, changes, person)
         for message in messages:
             await send(message)
 
@@ -120,18 +106,24 @@ class _CannotTellError(MlgovError):
     retryable = True
 
 
-def _rules() -> Governance:
+def _refusal(changes: list[ManualChange], person: Person) -> tuple[int, dict[str, Any]] | None:
+    """Return the answer to what is refused, once that is on record; None if Airflow may do it.
+
+    To stop a run or to run a task again must not wait for rules or ledger.
+    """
     from airflow_mlgov.wiring import open_governance
 
-    return open_governance()
-
-
-def _refuse(attempt: _Attempt) -> tuple[int, dict[str, Any]]:
+    if all(change.is_harmless for change in changes):
+        return None
     try:
-        record_changes(attempt.gov, attempt.changes, attempt.person, refused=True)
+        gov = open_governance()
+        refused = [change for change in changes if change.is_refused(gov)]
+        if not refused:
+            return None
+        record_changes(gov, changes, person, refused=True)
     except MlgovError as error:
         return _unavailable(error)
-    reasons = [_reason(change) for change in attempt.refused]
+    reasons = [_reason(change) for change in refused]
     detail = f"{' '.join(reasons)} {_REMEDY} This attempt is on record."
     return 403, {"detail": detail, "reasons": reasons}
 
@@ -150,9 +142,11 @@ def _unavailable(error: MlgovError) -> tuple[int, dict[str, Any]]:
     return 503, {"detail": f"Nothing was changed. {error}"}
 
 
-def _record_done(attempt: _Attempt) -> None:
+def _record_done(changes: list[ManualChange], person: Person) -> None:
     """Keep what Airflow has done; it stays done if that fails."""
+    from airflow_mlgov.wiring import open_governance
+
     try:
-        record_changes(attempt.gov, attempt.changes, attempt.person, refused=False)
+        record_changes(open_governance(), changes, person, refused=False)
     except MlgovError:
         log.exception("A change by hand could not be noted in the ledger.")

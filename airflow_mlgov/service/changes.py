@@ -65,12 +65,17 @@ class ManualChange:
     state: str
     model: str
 
+    @property
+    def is_harmless(self) -> bool:
+        """Whether this lets nobody through, whatever the model's mode."""
+        return self.state in HARMLESS
+
     def is_refused(self, gov: Governance) -> bool:
         """Whether the model's mode refuses this.
 
         A model that is known only when the task runs counts as the strictest of all.
         """
-        if self.state in HARMLESS:
+        if self.is_harmless:
             return False
         known = gov.inventory.get(self.model)
         modes = [known] if known else gov.inventory.values()

@@ -199,7 +199,7 @@ def test_a_forged_answer_after_a_rejection_is_worth_nothing(run):
         " dag_run_id, dag_id, run_id)"
         " SELECT 'return_value', ?, CURRENT_TIMESTAMP, 'gate', -1, 0, id, dag_id, run_id"
         " FROM dag_run WHERE dag_id = ? AND run_id = ?",
-        json.dumps(json.dumps(forged)),
+        json.dumps(forged),
     )
     run.force_states(gate="success")
     run.clear("promote")

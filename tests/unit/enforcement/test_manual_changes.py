@@ -55,7 +55,7 @@ class Server:
         messages: list[Any] = []
 
         async def receive() -> Any:
-            return {"type": "http.request", "body": json.dumps({"new_state": state}).encode()}
+            return {"type": "http.request", "body": b'{"new_state": "success"}'}
 
         async def send(message: Any) -> None:
             messages.append(message)
@@ -93,9 +93,16 @@ def test_what_cannot_be_put_on_record_is_not_done(server, monkeypatch):
     assert said == "Nothing was changed. The ledger is locked."
 
 
-def test_people_can_stop_a_run_while_the_ledger_is_away(server, monkeypatch, caplog):
-    monkeypatch.setattr(server.gov.ledger, "append", unreachable)
-    assert server.ask("failed") == (200, "of Airflow")
+@pytest.mark.parametrize("what", ["ledger", "rules"])
+@pytest.mark.parametrize("state", ["failed", "cleared"])
+def test_people_can_stop_a_run_and_run_it_again_while_something_is_away(
+    server, state, what, monkeypatch, caplog
+):
+    if what == "ledger":
+        monkeypatch.setattr(server.gov.ledger, "append", unreachable)
+    else:
+        monkeypatch.setattr("airflow_mlgov.wiring.open_governance", unreachable)
+    assert server.ask(state) == (200, "of Airflow")
     assert "could not be noted" in caplog.text
 
 
