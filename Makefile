@@ -9,7 +9,7 @@ STAMP := $(VENV)/.installed
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down test test-long lint bench verifier clean
+.PHONY: help demo up down test test-long mutate lint bench verifier clean
 
 help:  ## Say what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 8
@@ -33,6 +33,9 @@ test: $(STAMP)  ## Unit, integration and end-to-end tests, the last on a live Ai
 
 test-long: $(STAMP)  ## The ledger killed and failed at every system call; needs strace, takes minutes
 	@$(BIN)/python -m pytest tests/long
+
+mutate: $(STAMP)  ## Change the verifier's code in every small way and see tests fail; MODULES=merkle,proof for some
+	@MODULES="$(MODULES)" $(BIN)/python tests/mutation/run.py
 
 lint: $(STAMP)  ## ruff, mypy --strict, import-linter
 	@$(BIN)/ruff check .

@@ -84,7 +84,7 @@ class Vkey:
         name, _, rest = text.partition("+")
         key_hash, _, encoded = rest.partition("+")
         typed = from_base64(encoded)
-        if len(typed) < 1 or typed[0] not in (ED25519_TYPE, ECDSA_TYPE):
+        if not typed or typed[0] not in (ED25519_TYPE, ECDSA_TYPE):
             raise LedgerIntegrityError(f"Key {name!r} is not a key of C2SP type 1 or 2.")
         key = cls(name, typed[1:])
         if key._typed != typed:
@@ -204,7 +204,7 @@ def _text_of(note: bytes) -> str:
 
 def _body_of(body: str, note: str) -> Checkpoint:
     lines = body.split("\n")
-    if len(lines) != 4 or lines[3]:
+    if len(lines) != 4:  # the last is empty, as the body ends with a newline
         raise LedgerIntegrityError(
             "A checkpoint has three lines (origin, size, root hash) and no extension."
         )

@@ -7,7 +7,6 @@ Source:
 from __future__ import annotations
 
 import base64
-import binascii
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -128,7 +127,7 @@ def from_base64(text: Any) -> bytes:
         raise LedgerIntegrityError("Base64 text is expected.")
     try:
         data = base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError) as error:
+    except ValueError as error:
         raise LedgerIntegrityError(f"Not base64: {error}.") from error
     if _to_base64(data) != text:
         raise LedgerIntegrityError("Not base64 in its one canonical spelling.")

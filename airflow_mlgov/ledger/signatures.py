@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 from enum import StrEnum
 
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -30,7 +30,6 @@ P256_BYTES = 91
 SIGNATURE_BYTES = 64
 """Bytes of an Ed25519 signature."""
 
-MAX_ECDSA_BYTES = 72
 # SEQUENCE { SEQUENCE { id-ecPublicKey, prime256v1 }, BIT STRING { uncompressed point } }
 _P256_PREFIX = bytes.fromhex("3059301306072a8648ce3d020106082a8648ce3d03010703420004")
 _P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
@@ -111,8 +110,6 @@ def in_one_form(signature: bytes) -> bytes:
 
 
 def _check_form(signature: bytes) -> None:
-    if len(signature) > MAX_ECDSA_BYTES:
-        raise ValueError("too long")
     r, s = decode_dss_signature(signature)  # DER and nothing else, so each pair has one encoding
     if not (0 < r < _P256_ORDER and 0 < s <= _P256_ORDER // 2):
         raise ValueError("r or s out of range")
@@ -122,5 +119,5 @@ def _p256_key(public_key: bytes) -> ec.EllipticCurvePublicKey:
     try:
         point = b"\x04" + public_key[len(_P256_PREFIX) :]
         return ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), point)
-    except (ValueError, UnsupportedAlgorithm) as error:
+    except ValueError as error:
         raise LedgerIntegrityError("A P-256 public key is not a point of the curve.") from error

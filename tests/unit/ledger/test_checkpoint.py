@@ -15,6 +15,7 @@ from airflow_mlgov.ledger.checkpoint import (
     MAX_SIGNATURES,
     MAX_SIZE,
     Vkey,
+    body_and_signatures,
     open_checkpoint,
     sign_checkpoint,
 )
@@ -223,6 +224,7 @@ def padded(golden: Any, signatures: int, size: int | None = None) -> bytes:
 
 
 def test_limits_are_where_they_are_said_to_be(golden: Any) -> None:
+    assert (MAX_NOTE_BYTES, MAX_SIZE) == (65_536, 9_223_372_036_854_775_807)
     keys = golden.trust.log_keys
     assert open_checkpoint(padded(golden, MAX_SIGNATURES), keys, origin=golden.origin).size == 3
     with pytest.raises(LedgerIntegrityError, match="101 signatures"):
@@ -240,3 +242,33 @@ def test_an_unknown_key_is_named(golden: Any) -> None:
     other = Vkey("another-log", golden.public("other"))
     with pytest.raises(UnknownKeyError, match=f"is signed by {golden.origin}; none"):
         open_checkpoint(golden.note, [other], origin=golden.origin)
+    both = golden.note + "\u2014 elsewhere AAAAAAAAAAA=\n".encode()
+    with pytest.raises(UnknownKeyError, match=f"is signed by {golden.origin}, elsewhere; none"):
+        open_checkpoint(both, [other], origin=golden.origin)
+
+
+@pytest.mark.attack(25)
+@pytest.mark.parametrize(
+    ("origin", "size", "root", "said"),
+    [
+        ("two words", 3, b"r" * 32, "origin or size is malformed"),
+        ("log", MAX_SIZE + 1, b"r" * 32, "origin or size is malformed"),
+        ("log", 3, b"r" * 31, "root hash does not have 32 bytes"),
+    ],
+)
+def test_threat_25_what_is_malformed_is_refused_though_it_is_signed(
+    golden: Any, origin: str, size: int, root: bytes, said: str
+) -> None:
+    key = Vkey("log", golden.public("log"))
+    note = sign_checkpoint(origin, size, root, key, golden.key("log").sign)
+    with pytest.raises(LedgerIntegrityError, match=said):
+        open_checkpoint(note, [key], origin=origin)
+
+
+def test_the_last_empty_line_of_a_note_parts_text_and_signatures() -> None:
+    line = "\u2014 somebody AAAAAAAAAAA=\n"
+    body, signatures = body_and_signatures(f"a\n\nb\n\n{line}".encode())
+    assert (body, signatures) == ("a\n\nb\n", {("somebody", bytes(4)): bytes(4)})
+    for note in (line, f"a\n{line}"):
+        with pytest.raises(LedgerIntegrityError, match="not a signed note"):
+            body_and_signatures(note.encode())

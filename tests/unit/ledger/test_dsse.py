@@ -98,3 +98,23 @@ def test_threat_32_what_is_no_envelope_of_ours(data: bytes) -> None:
 def test_malformed_public_keys_verify_nothing(public_key: bytes) -> None:
     with pytest.raises(LedgerIntegrityError):
         check_signature(public_key, b"\x00" * 64, b"message")
+
+
+OTHER = Ed25519PrivateKey.from_private_bytes(b"o" * 32)
+OTHER_PUBLIC = OTHER.public_key().public_bytes_raw()
+
+
+def test_a_second_key_may_sign_after_the_first() -> None:
+    leaf = seal_envelope(b'{"a":1}', PUBLIC, KEY.sign, cosigner=(OTHER_PUBLIC, OTHER.sign))
+    envelope = open_envelope(leaf)
+    envelope.check(PUBLIC)
+    envelope.check_cosigned(OTHER_PUBLIC)
+    for check, public_key in ((envelope.check, OTHER_PUBLIC), (envelope.check_cosigned, PUBLIC)):
+        with pytest.raises(LedgerIntegrityError, match="names key"):
+            check(public_key)
+    with pytest.raises(LedgerIntegrityError, match="no second signature"):
+        open_envelope(changed()).check_cosigned(OTHER_PUBLIC)
+    value = json.loads(leaf)
+    third = {"keyid": keyid(b"k" * 32), "sig": SIGNED["sig"]}
+    with pytest.raises(LedgerIntegrityError, match="one signature, or two"):
+        open_envelope(canonical_bytes(value | {"signatures": [*value["signatures"], third]}))

@@ -352,3 +352,21 @@ def test_a_bundle_from_after_a_rotation_of_the_log_key(bundled: Any) -> None:
     assert bundled.check().findings == ()
     bundled.seal(role="log 2")  # without the rotation nobody knows the key
     assert bundled.check().findings[0].verdict is Verdict.UNKNOWN_KEY
+
+
+def test_a_keyring_says_who_signed_and_since_when_a_key_is_out(golden: Any) -> None:
+    first = rotation(golden, "writer", "writer 2", name=golden.origin)
+    second = rotation(golden, "writer 2", "writer 3", role="writer")
+    keyring = Keyring(golden.trust).after(3, first).after(5, second)
+    assert [(r.index, r.role) for r in keyring.rotations] == [(3, "writer"), (5, "writer")]
+    for index, key in ((3, "writer"), (4, "writer 2"), (5, "writer 2"), (6, "writer 3")):
+        assert keyring.signer_of(index, *decode_leaf(write(golden, key, 1))) is KeyRole.WRITER
+    with pytest.raises(UnknownKeyError):  # too early is not too late
+        keyring.signer_of(3, *decode_leaf(write(golden, "writer 2", 1)))
+    for key, out in (("writer", 3), ("writer 2", 5)):
+        retired = [keyring.retired_at(golden.public(key), index) for index in (2, out, out + 1, 9)]
+        assert retired == [None, None, out, out]
+        with pytest.raises(LedgerIntegrityError, match=f"that entry {out} rotated"):
+            keyring.signer_of(out + 1, *decode_leaf(write(golden, key, 1)))
+    assert keyring.retired_at(golden.public("writer 3"), 9) is None
+    assert keyring.log_keys == [*golden.trust.log_keys]

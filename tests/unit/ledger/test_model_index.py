@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -35,7 +36,16 @@ def test_it_goes_on_after_it_was_asked():
 
 
 def test_what_an_entry_says_is_read_back():
-    assert ModelCount.of_body(plain(5).as_body()) == plain(5)
+    body = plain(5).as_body()
+    assert body.keys() == {"size", "count", "leaves_sha256"}
+    assert ModelCount.of_body(body) == plain(5)
+    rotated = replace(plain(5), rotations=3)
+    assert ModelCount.of_body(rotated.as_body()) == rotated
+
+
+def test_rotations_below_a_size_are_counted():
+    counted = [ModelIndex().count(size, [2, 4, 5]).rotations for size in (0, 2, 3, 5, 9)]
+    assert counted == [0, 0, 1, 2, 3]
 
 
 def verified(bundled):

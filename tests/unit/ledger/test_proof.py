@@ -44,6 +44,8 @@ def test_the_only_leaf_of_a_tree_has_no_hashes():
         (LINES[0], f" {LINES[0]}"),
         (f"{LINES[0]}\n", f"{LINES[0]}\n" * 63),
         ("\n\n", "\n"),
+        (TEXT, f"c2sp.org/tlog-proof@v1\n\n{NOTE}"),
+        (TEXT, f"c2sp.org/tlog-proof@v1\nindex 5\n{LINES[0]}"),
     ],
 )
 def test_anything_else_is_refused(old, new):
@@ -53,6 +55,20 @@ def test_anything_else_is_refused(old, new):
         TlogProof.parse(text.encode())
 
 
+def test_an_extra_line_is_refused_as_nothing_signs_it():
+    with pytest.raises(LedgerIntegrityError, match="which nothing signs"):
+        TlogProof.parse(TEXT.replace("index 5", "extra AAAA\nindex 5").encode())
+
+
+def test_the_largest_tree_there_can_be_has_a_proof():
+    proof = TlogProof(2**63 - 1, HASHES[:1] * 63, NOTE.encode())
+    assert TlogProof.parse(proof.as_bytes()) == proof
+
+
 def test_a_huge_proof_is_refused_unread():
+    head = len(TEXT) - len(NOTE)
+    longest = TlogProof(5, HASHES, b"x" * (68 * 1024 - head))
+    assert len(longest.as_bytes()) == MAX_PROOF_BYTES
+    assert TlogProof.parse(longest.as_bytes()) == longest
     with pytest.raises(LedgerIntegrityError, match="longer than"):
-        TlogProof.parse(TEXT.encode() + b"x" * MAX_PROOF_BYTES)
+        TlogProof.parse(longest.as_bytes() + b"x")

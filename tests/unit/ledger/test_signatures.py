@@ -86,6 +86,14 @@ def test_a_p256_signature_has_one_form(name: str) -> None:
     assert is_signature(FORMS[name]) == (len(FORMS[name]) == 64)
 
 
+def test_r_and_s_may_be_all_that_they_can_be() -> None:
+    half = ORDER // 2
+    for r, s in ((1, 1), (ORDER - 1, half)):
+        assert is_signature(encode_dss_signature(r, s))
+    for r, s in ((ORDER, half), (1, half + 1)):
+        assert not is_signature(encode_dss_signature(r, s))
+
+
 def test_the_one_form_is_found() -> None:
     assert in_one_form(FORMS["the other s"]) == SIGNED == in_one_form(SIGNED)
     with pytest.raises(ValueError, match="pars"):
@@ -121,6 +129,16 @@ def test_other_public_keys_are_none(name: str) -> None:
         Vkey("log", OTHER_KEYS[name])
 
 
+@pytest.mark.parametrize("name", ["bytes after it", "cut"])
+def test_a_key_of_another_length_is_of_no_algorithm(name: str) -> None:
+    with pytest.raises(LedgerIntegrityError, match="neither an Ed25519 key"):
+        algorithm_of(OTHER_KEYS[name])
+
+
+def test_algorithms_bear_the_names_that_people_know() -> None:
+    assert [str(algorithm) for algorithm in Algorithm] == ["Ed25519", "ECDSA P-256"]
+
+
 def test_a_p256_key_in_note_form_is_as_others_write_it() -> None:
     # The public key of Sigstore's log Rekor, whose log id begins with this hash.
     encoded = (
@@ -134,8 +152,11 @@ def test_a_p256_key_in_note_form_is_as_others_write_it() -> None:
         Vkey.parse(f"rekor.sigstore.dev+12345678+{encoded}")
 
 
-@pytest.mark.parametrize("kind", [0, 1, 3, 4])
-def test_a_type_byte_that_is_not_the_keys_is_refused(kind: int) -> None:
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [(0, "type 1 or 2"), (1, "not of the type"), (3, "type 1 or 2"), (4, "type 1 or 2")],
+)
+def test_a_type_byte_that_is_not_the_keys_is_refused(kind: int, said: str) -> None:
     typed = base64.b64encode(bytes([kind]) + PUBLIC).decode()
-    with pytest.raises(LedgerIntegrityError, match="type"):
+    with pytest.raises(LedgerIntegrityError, match=said):
         Vkey.parse(f"log+{Vkey('log', PUBLIC).key_hash.hex()}+{typed}")
