@@ -3,6 +3,7 @@
 ```
 MlgovError                      code, retryable, diagnostics()
 ├─ ConfigurationError           a setting, connection or installed extra is wrong
+│  └─ UnknownSubjectError       nobody knows the model or request that was named
 ├─ DocumentError                an inventory file, policy pack or suite is malformed
 │                               (file, line, path, remedy)
 ├─ DataError                    data is missing, unreadable or failed its expectations
@@ -23,6 +24,8 @@ MlgovError                      code, retryable, diagnostics()
 ├─ RequestRefusedError          an approval may not be asked for yet
 ├─ ApprovalDeniedError          people said no; asking again needs a new version
 ├─ VoteRefusedError             an answer to a gate is no vote, or is one that does not count
+├─ NotEntitledError             who asks may not resume this model, or revoke its approvals
+├─ NotStoppedError              a model is to be resumed that is not stopped
 └─ GuardRefusedError            a model version may not be used now (check, reason, remedy)
 ```
 
@@ -74,6 +77,10 @@ class ConfigurationError(MlgovError):
 
     code = "configuration"
     exit_code = 64
+
+
+class UnknownSubjectError(ConfigurationError):
+    """Nobody knows the model or request that was named; a retry does not help."""
 
 
 class DocumentError(MlgovError):
@@ -221,6 +228,18 @@ class VoteRefusedError(MlgovError):
     def __init__(self, reasons: Sequence[str]) -> None:
         super().__init__(f"Your answer was not counted: {'; '.join(reasons)}.")
         self.reasons = tuple(reasons)
+
+
+class NotEntitledError(MlgovError):
+    """Who asks may not resume this model, or revoke its approvals; a retry does not help."""
+
+    code = "not_entitled"
+
+
+class NotStoppedError(MlgovError):
+    """A model is to be resumed that is not stopped; a retry does not help."""
+
+    code = "not_stopped"
 
 
 class GuardRefusedError(MlgovError):

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-import getpass
 from argparse import Namespace
 from typing import TYPE_CHECKING, Any
 
-from airflow_mlgov.cli.run import FOR_PROGRAMS, command, option, print_rows, reports_errors, tell
-from airflow_mlgov.errors import ConfigurationError
+from airflow_mlgov.cli.run import (
+    FOR_PROGRAMS,
+    command,
+    option,
+    print_rows,
+    reports_errors,
+    tell,
+    who_runs_this,
+)
 from airflow_mlgov.records.clock import to_text
-from airflow_mlgov.records.people import Person
 
 if TYPE_CHECKING:
     from airflow.cli.cli_config import ActionCommand
@@ -23,7 +28,7 @@ def place(args: Namespace) -> None:
     from airflow_mlgov.service.holds import place_hold
     from airflow_mlgov.wiring import open_governance
 
-    held = place_hold(open_governance(), args.model, args.reason, _who_runs_this())
+    held = place_hold(open_governance(), args.model, args.reason, who_runs_this())
     print_rows([_row(held)], args.output)
 
 
@@ -34,7 +39,7 @@ def lift(args: Namespace) -> None:
     from airflow_mlgov.wiring import open_governance
 
     gov = open_governance()
-    lifted = lift_hold(gov, args.model, args.reason, _who_runs_this(), args.hold)
+    lifted = lift_hold(gov, args.model, args.reason, who_runs_this(), args.hold)
     print_rows([_row(lifted)], args.output)
 
 
@@ -93,15 +98,3 @@ def _row(hold: Hold) -> dict[str, Any]:
         "reason": hold.reason,
         "lifted_at": to_text(hold.lifted_at) if hold.lifted_at else None,
     }
-
-
-def _who_runs_this() -> Person:
-    """Return the operating system's user: the command line knows no other."""
-    try:
-        name = getpass.getuser()
-    except (KeyError, OSError) as error:
-        raise ConfigurationError(
-            "The operating system has no name for the user who runs this.",
-            remedy="Set LOGNAME to your user id.",
-        ) from error
-    return Person(name, name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import logging
 import sys
 from argparse import Namespace
@@ -10,7 +11,8 @@ from contextlib import contextmanager
 from functools import wraps
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from airflow_mlgov.errors import MlgovError
+from airflow_mlgov.errors import ConfigurationError, MlgovError
+from airflow_mlgov.records.people import Person
 
 if TYPE_CHECKING:
     from airflow.cli.cli_config import ActionCommand, Arg
@@ -71,6 +73,18 @@ def reports_errors(handler: Handler) -> Handler:
 def tell(text: str) -> None:
     """Print text for people to stderr, where it does not disturb what is piped on."""
     print(printable(text), file=sys.stderr)
+
+
+def who_runs_this() -> Person:
+    """Return the operating system's user: the command line knows no other."""
+    try:
+        name = getpass.getuser()
+    except (KeyError, OSError) as error:
+        raise ConfigurationError(
+            "The operating system has no name for the user who runs this.",
+            remedy="Set LOGNAME to your user id.",
+        ) from error
+    return Person(name, name)
 
 
 def print_rows(rows: Sequence[Row], output: str, *, title: str = "") -> None:

@@ -158,13 +158,18 @@ def _approval(subject: _Subject, version: RegistryVersion | None) -> dict[str, A
         "policy_sha256": str(standing.request.policy),
         "granted_at": _when(standing.granted_at),
         "expires_at": _when(standing.expires_at),
-        "state": _state(standing, subject.gov.clock.now()),
+        "state": _state(subject, standing),
         "consumed_by": _used_by(standing),
         "seats": [seat for tallied in standing.count.seats for seat in _filled(tallied)],
     }
 
 
-def _state(standing: Standing, now: datetime) -> str:
+def _state(subject: _Subject, standing: Standing) -> str:
+    from airflow_mlgov.service.stop import is_revoked
+
+    if is_revoked(subject.view, standing.request):
+        return "revoked"
+    now = subject.gov.clock.now()
     if standing.expires_at is None or now >= standing.expires_at:
         return "expired"
     return "consumed" if standing.used_by else "granted"

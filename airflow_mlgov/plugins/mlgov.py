@@ -9,7 +9,7 @@ from airflow.plugins_manager import AirflowPlugin
 
 
 class MlgovPlugin(AirflowPlugin):
-    """Keep approval forms true, attest votes, and refuse or note changes by hand."""
+    """Keep forms true, attest votes, refuse or note changes by hand; stop and resume models."""
 
     name = "mlgov"
 
@@ -19,6 +19,13 @@ class MlgovPlugin(AirflowPlugin):
         from airflow_mlgov.listeners import manual_changes
 
         return [manual_changes]
+
+    @cached_property
+    def fastapi_apps(self) -> list[Any]:  # type: ignore[override]
+        """The app through which models are stopped and resumed, in the api-server only."""
+        from airflow_mlgov.api.app import build_app
+
+        return [{"name": "mlgov", "app": build_app(), "url_prefix": "/mlgov"}]
 
     @cached_property
     def fastapi_root_middlewares(self) -> list[Any]:  # type: ignore[override]

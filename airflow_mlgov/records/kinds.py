@@ -122,6 +122,9 @@ KINDS = MappingProxyType(
             ),
             _kind("approval.granted", "writer", Retention.APPROVAL, "request_sha256 statement"),
             _kind("approval.denied", "writer", Retention.APPROVAL, "request_sha256 reason"),
+            _kind(
+                "approval.revoked", "attestor", Retention.APPROVAL, "request_sha256", "revoked_by"
+            ),
             _kind("approval.consumed", "writer", Retention.APPROVAL, "request_sha256 target use"),
             _kind(
                 "model.promoted",
@@ -137,6 +140,8 @@ KINDS = MappingProxyType(
             # one, takes a key that no task holds.
             _kind("hold.placed", "writer attestor log", Retention.APPROVAL, "hold", "placed_by"),
             _kind("hold.lifted", "attestor", Retention.APPROVAL, "hold", "lifted_by"),
+            _kind("model.stopped", "writer attestor log", Retention.APPROVAL, "", "stopped_by"),
+            _kind("model.resumed", "attestor", Retention.APPROVAL, "stop", "resumed_by"),
             # Whoever may delete from the store stands where the log key is. A task that removes a
             # name some other way cannot explain that away.
             _kind("erased", "log", Retention.OPERATION, "because count fields"),

@@ -122,7 +122,7 @@ _PLAIN_TEXTS = (
 SHAPES: Mapping[str, Shape] = MappingProxyType(
     {
         **dict.fromkeys(_PLAIN_TEXTS.split(), TEXT),
-        **dict.fromkeys(("sha256", "key", "vote"), DIGEST),
+        **dict.fromkeys(("sha256", "key", "vote", "stop"), DIGEST),
         **dict.fromkeys(("due_at", "answered_at"), MOMENT),
         **dict.fromkeys(("rows", "columns", "vote_index", "size", "count", "rotations"), _COUNT),
         "interval_s": _integer("a whole number of seconds from 1 to 31,536,000", 1, 31_536_000),

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from airflow_mlgov.errors import ConfigurationError
+from airflow_mlgov.errors import ConfigurationError, UnknownSubjectError
 
 if TYPE_CHECKING:
     from airflow_mlgov.policy.inventory import InventoryEntry
@@ -38,11 +38,11 @@ class Governance:
         """Return a governed model.
 
         Raises:
-            ConfigurationError: The inventory has no such model; a retry does not help.
+            UnknownSubjectError: The inventory has no such model; a retry does not help.
         """
         if model_id not in self.inventory:
             known = ", ".join(sorted(self.inventory)) or "none"
-            raise ConfigurationError(
+            raise UnknownSubjectError(
                 f"Model {model_id!r} is not in the inventory, which knows: {known}.",
                 remedy="Add an inventory file for it ('airflow mlgov init' writes a skeleton) or "
                 "correct the id.",

@@ -17,9 +17,11 @@ from airflow_mlgov.service.governance import Governance
 from airflow_mlgov.service.ledger import EntryDraft
 from airflow_mlgov.service.ports import Registry, RegistryVersion
 from airflow_mlgov.service.verify_use import (
+    STOPPED,
     Clearance,
     clear_scoring,
     refusals_on_record,
+    refuse_stopped,
     verified_files,
 )
 
@@ -49,7 +51,7 @@ def model_in_use(gov: Governance, registry: Registry, use: Use) -> Iterator[Mode
     """Note the use of the version in use and hand it out, if its approval verifies now.
 
     In the inventory's mode ``observe`` or ``warn`` a failed check is recorded (and warned of) but
-    lets the task run.
+    lets the task run, unless the model was stopped.
 
     Args:
         gov: Governance.
@@ -58,8 +60,8 @@ def model_in_use(gov: Governance, registry: Registry, use: Use) -> Iterator[Mode
             version in use.
 
     Raises:
-        GuardRefusedError: A check failed in mode ``enforce``, and the refusal is on record; a retry
-            does not help.
+        GuardRefusedError: A check failed in mode ``enforce``, or the model was stopped, and the
+            refusal is on record; a retry does not help.
         RegistryUnavailableError: The registry cannot be reached; a retry may help.
         LedgerUnavailableError: The ledger cannot be read or written; a retry may help.
     """
@@ -70,7 +72,7 @@ def model_in_use(gov: Governance, registry: Registry, use: Use) -> Iterator[Mode
         try:
             model = _verified(gov, registry, use, registered, Path(private))
         except GuardRefusedError as refusal:
-            if entry.mode is Mode.ENFORCE:
+            if entry.mode is Mode.ENFORCE or refusal.check == STOPPED:
                 raise
             if entry.mode is Mode.WARN:
                 log.warning("Mode warn: %s", refusal.diagnostics())
@@ -87,6 +89,9 @@ def _verified(
     gov: Governance, registry: Registry, use: Use, registered: RegistryVersion, private: Path
 ) -> ModelInUse:
     with refusals_on_record(gov, use, registered.manifest):
+        view = gov.ledger.view()
+        # Before all else: no mode lets a stopped model run, whatever more is wrong with it.
+        refuse_stopped(view, use.model)
         if registered.manifest is None:
             raise GuardRefusedError(
                 "registration",
@@ -94,7 +99,7 @@ def _verified(
                 "digest.",
                 remedy="Train and register the model in a governed run.",
             )
-        clearance = clear_scoring(gov, gov.ledger.view(), use, registered.manifest)
+        clearance = clear_scoring(gov, view, use, registered.manifest)
         path = verified_files(registry, registered, registered.manifest, private)
     return ModelInUse(path, registered.manifest, registered, clearance)
 

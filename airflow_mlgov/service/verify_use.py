@@ -26,9 +26,13 @@ from airflow_mlgov.service.findings import FINDING_REMEDY, high_findings
 from airflow_mlgov.service.governance import Governance
 from airflow_mlgov.service.ledger import EntryDraft, LedgerView, SealedEntry
 from airflow_mlgov.service.ports import Registry, RegistryVersion
+from airflow_mlgov.service.stop import is_revoked, stop_in_force
 
 MAX_REASON = 1000
 """Characters of a reason or target that an entry keeps."""
+
+STOPPED = "stopped"
+"""The check that no mode lets pass: a stop is an order, not a rule on trial."""
 
 ASK = "Ask for approval in a run of its own (ApprovalGateOperator) and let the seats be filled."
 
@@ -63,7 +67,8 @@ def clear_promotion(gov: Governance, view: LedgerView, use: Use, version: Digest
     Raises:
         GuardRefusedError: A check failed; a retry does not help.
     """
-    granted = _granted(_asked(gov, view, use, version), use, version)
+    refuse_stopped(view, use.model)
+    granted = _granted(view, _asked(gov, view, use, version), use, version)
     own = [standing for standing in granted if standing.used_by == _without_try(use)]
     unused = [standing for standing in granted if standing.used_by is None]
     if not own and not unused:
@@ -94,9 +99,9 @@ def clear_scoring(gov: Governance, view: LedgerView, use: Use, version: Digest) 
     Raises:
         GuardRefusedError: A check failed; a retry does not help.
     """
-    granted = _granted(
-        standings(gov, view, model=use.model, version=version, target=use.target), use, version
-    )
+    refuse_stopped(view, use.model)
+    asked = standings(gov, view, model=use.model, version=version, target=use.target)
+    granted = _granted(view, asked, use, version)
     promoted = [approval for approval in granted if approval.used_by is not None]
     if not promoted:
         raise GuardRefusedError(
@@ -107,6 +112,22 @@ def clear_scoring(gov: Governance, view: LedgerView, use: Use, version: Digest) 
         )
     _refuse_moved_alias(view, use, version)
     return _still_holds(gov, use, version, promoted[-1])
+
+
+def refuse_stopped(view: LedgerView, model: str) -> None:
+    """Refuse whatever is to be done with a stopped model.
+
+    Raises:
+        GuardRefusedError: It was stopped and not resumed since; a retry does not help.
+    """
+    stop = stop_in_force(view, model)
+    if stop is not None:
+        raise GuardRefusedError(
+            STOPPED,
+            f"Model {model!r} was stopped {to_text(stop.at)} (ledger entry {stop.index}).",
+            remedy="The model's owner, or somebody with a seat in its policy pack, can resume it "
+            "through the api-server once the reason is gone.",
+        )
 
 
 def newest_promotion(view: LedgerView, use: Use) -> SealedEntry | None:
@@ -214,10 +235,17 @@ def _asked(gov: Governance, view: LedgerView, use: Use, version: Digest) -> list
     return own or found
 
 
-def _granted(asked: list[Standing], use: Use, version: Digest) -> list[Standing]:
+def _granted(view: LedgerView, asked: list[Standing], use: Use, version: Digest) -> list[Standing]:
     granted = [standing for standing in asked if standing.decision is Decision.GRANTED]
+    in_force = [standing for standing in granted if not is_revoked(view, standing.request)]
+    if in_force:
+        return in_force
     if granted:
-        return granted
+        raise GuardRefusedError(
+            "revoked",
+            f"The approval of version {version} for {use.target!r} was revoked.",
+            remedy=ASK,
+        )
     if asked:
         problem = _why_not_granted(asked[-1])
     else:

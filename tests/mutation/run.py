@@ -37,7 +37,10 @@ MODULES = {
     "merkle": (f"{LEDGER}/merkle.py", ["ledger/test_merkle.py"]),
     "proof": (f"{LEDGER}/proof.py", ["ledger/test_proof.py"]),
     "signatures": (f"{LEDGER}/signatures.py", ["ledger/test_signatures.py", "ledger/test_dsse.py"]),
-    "checkpoint": (f"{LEDGER}/checkpoint.py", ["ledger/test_checkpoint.py", "ledger/test_signatures.py", "ledger/test_cosignature.py"]),
+    "checkpoint": (
+        f"{LEDGER}/checkpoint.py",
+        ["ledger/test_checkpoint.py", "ledger/test_signatures.py", "ledger/test_cosignature.py"],
+    ),
     "keyring": (f"{LEDGER}/keyring.py", ["ledger/test_keyring.py"]),
     "dsse": (f"{LEDGER}/dsse.py", ["ledger/test_dsse.py"]),
     "bundle_check": (f"{LEDGER}/bundle_check.py", ["ledger/test_bundle_check.py"]),
@@ -168,7 +171,9 @@ def problems_of(name: str, scratch: str) -> Iterator[str]:
     began = time.monotonic()
     seconds = seconds_of(path, tests, scratch)
     made = list(_load(Path(__file__).with_name("mutants.py")).mutants_of((ROOT / path).read_text()))
-    equal = {(e["where"], e["was"], e["now"]) for e in tomllib.loads(EQUAL.read_text()).get(name, [])}
+    equal = {
+        (e["where"], e["was"], e["now"]) for e in tomllib.loads(EQUAL.read_text()).get(name, [])
+    }
     for where, was, now in equal - {(m.where, m.was, m.now) for m in made}:
         yield f"{path}, in {where}: listed as equal, but there is no such mutant:\n- {was}\n+ {now}"
     alive = set()
@@ -179,7 +184,10 @@ def problems_of(name: str, scratch: str) -> Iterator[str]:
     for where, was, now in equal - alive:
         yield f"{path}, in {where}: listed as equal, but a test fails with\n- {was}\n+ {now}"
     took = time.monotonic() - began
-    print(f"{name}: {len(made)} mutants, {len(alive)} live, {len(equal)} listed; {took:.0f} s", flush=True)
+    print(
+        f"{name}: {len(made)} mutants, {len(alive)} live, {len(equal)} listed; {took:.0f} s",
+        flush=True,
+    )
 
 
 def main() -> int:

@@ -6,8 +6,10 @@ import pytest
 
 from airflow_mlgov import wiring
 from airflow_mlgov.errors import RegistryUnavailableError
+from airflow_mlgov.records.digest import Digest
 from airflow_mlgov.records.people import Person
 from airflow_mlgov.service.promote import promote
+from airflow_mlgov.service.stop import revoke_approval, stop_model
 
 
 @pytest.fixture
@@ -71,6 +73,22 @@ def test_an_expired_approval(airflow, promoted) -> None:
     assert found["approval"]["state"] == "expired"
     assert found["version"]["usable"] == "False"
     assert "[expiry]" in found["version"]["why_not"]
+
+
+def test_a_revoked_approval(airflow, promoted) -> None:
+    (asked,) = promoted.kinds("approval.requested")
+    request, victor = Digest.parse(asked.body["request_sha256"]), Person("victor", "victor")
+    revoke_approval(promoted.gov, request, "wrong cut-off", victor)
+    (found,) = airflow("status", "retail_pd", "--output", "json").json
+    assert found["approval"]["state"] == "revoked"
+    assert "[revoked]" in found["version"]["why_not"]
+
+
+def test_a_stopped_model(airflow, promoted) -> None:
+    stop_model(promoted.gov, "retail_pd", "it scores nonsense", Person("zoe", "zoe"))
+    (found,) = airflow("status", "retail_pd", "--output", "json").json
+    assert found["version"]["usable"] == "False"
+    assert "[stopped]" in found["version"]["why_not"]
 
 
 def test_looking_puts_nothing_on_record(airflow, promoted) -> None:

@@ -56,9 +56,11 @@ def test_what_is_built_is_built_once():
     from airflow_mlgov.listeners import manual_changes
 
     plugin = MlgovPlugin()
-    assert not {"listeners", "fastapi_root_middlewares"} & set(vars(plugin))
+    assert not {"listeners", "fastapi_apps", "fastapi_root_middlewares"} & set(vars(plugin))
     assert plugin.listeners == [manual_changes]
     assert plugin.listeners is plugin.listeners
+    (served,) = plugin.fastapi_apps
+    assert (served["url_prefix"], served["app"]) == ("/mlgov", plugin.fastapi_apps[0]["app"])
     refresh, attestation, changes = plugin.fastapi_root_middlewares
     assert refresh["middleware"] is FormRefreshMiddleware
     assert attestation["middleware"] is VoteAttestationMiddleware

@@ -17,10 +17,10 @@ from airflow_mlgov.records.source import Source
 def test_what_a_task_may_never_sign() -> None:
     only_attestor = {name for name, kind in KINDS.items() if kind.signers == {KeyRole.ATTESTOR}}
     assert "finding.closed" in only_attestor
-    assert "hold.lifted" in only_attestor
+    assert {"hold.lifted", "model.resumed", "approval.revoked"} <= only_attestor
     assert KINDS["genesis"].signers == {KeyRole.LOG}
     assert KINDS["erased"].signers == {KeyRole.LOG}
-    assert KINDS["hold.placed"].signers == set(KeyRole)
+    assert KINDS["hold.placed"].signers == KINDS["model.stopped"].signers == set(KeyRole)
     assert all(kind.signers for kind in KINDS.values())
     assert all(name == kind.name for name, kind in KINDS.items())
 
