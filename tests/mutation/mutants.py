@@ -69,6 +69,11 @@ class Mutant:
     now: str
     source: str
 
+    @property
+    def change(self) -> tuple[str, str, str]:
+        """What tells it from the module's other mutants."""
+        return self.where, self.was, self.now
+
 
 def mutants_of(source: str) -> Iterator[Mutant]:
     """Yield the mutants of a module's source, in its order."""
