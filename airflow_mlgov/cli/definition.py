@@ -18,7 +18,7 @@ from airflow_mlgov.cli.keys import keys_commands
 from airflow_mlgov.cli.ledger import ledger_commands
 from airflow_mlgov.cli.run import option, positional
 from airflow_mlgov.cli.sequencer import sequencer_command
-from airflow_mlgov.cli.stop import stop_command
+from airflow_mlgov.cli.stop import stop_commands
 
 _FOLDER = option(
     "folder",
@@ -49,7 +49,7 @@ def get_cli_commands() -> list[GroupCommand]:
                 GroupCommand("policy", "Policy packs", (_check_policy(),)),
                 _status(),
                 _doctor(),
-                stop_command(),
+                *stop_commands(),
                 GroupCommand("finding", "What validation found wrong", tuple(finding_commands())),
                 erase_command(),
                 GroupCommand("hold", "Legal holds", tuple(hold_commands())),

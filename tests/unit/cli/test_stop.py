@@ -1,11 +1,75 @@
+"""Stopping here; resuming and revoking through a real HTTP server with our app.
+
+Tokens are names: how Airflow reads one is its own affair.
+"""
+
 from __future__ import annotations
 
 import getpass
+import threading
+import time
+from types import SimpleNamespace
+
+import pytest
+import uvicorn
+from airflow.api_fastapi.core_api.security import get_user
+from fastapi import FastAPI, HTTPException, Request
+from fastapi.responses import RedirectResponse
+
+from airflow_mlgov.api.app import build_app
+from airflow_mlgov.cli.api_server import TOKEN_VARIABLE
+from airflow_mlgov.errors import LedgerUnavailableError
+from airflow_mlgov.service.stop import stop_in_force
+
+
+def user_of(request: Request):
+    _, _, name = request.headers["authorization"].partition(" ")
+    if name == "ended":
+        raise HTTPException(401, "Token Expired")
+    return SimpleNamespace(get_id=lambda: name, get_name=lambda: name)
+
+
+@pytest.fixture
+def url(governed, monkeypatch):
+    """An api-server with our app; ``/elsewhere`` leads to it."""
+    app, airflow = build_app(), FastAPI()
+    app.dependency_overrides[get_user] = user_of
+    airflow.mount("/mlgov", app)
+
+    @airflow.post("/elsewhere/{path:path}")
+    def lead(path: str):
+        return RedirectResponse(f"/{path}", 307)
+
+    monkeypatch.setenv(TOKEN_VARIABLE, "victor")
+    config = uvicorn.Config(airflow, port=0, log_level="error", lifespan="off")
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    while not server.started:
+        assert thread.is_alive()
+        time.sleep(0.01)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    yield f"http://127.0.0.1:{port}"
+    server.should_exit = True
+    thread.join()
+
+
+def is_stopped(world) -> bool:
+    return stop_in_force(world.gov.ledger.view(), "retail_pd") is not None
+
+
+def stop(airflow):
+    return airflow("stop", "retail_pd", "--reason", "it scores nonsense", "--output", "json")
+
+
+def resume(airflow, url, model="retail_pd"):
+    reason = ("--reason", "it was the data")
+    return airflow("resume", model, *reason, "--url", url, "--output", "json")
 
 
 def test_a_model_is_stopped_by_whoever_runs_it(governed, airflow, monkeypatch):
     monkeypatch.setattr(getpass, "getuser", lambda: "zoe")
-    ended = airflow("stop", "retail_pd", "--reason", "it scores nonsense", "--output", "json")
+    ended = stop(airflow)
     (stopped,) = governed.kinds("model.stopped")
     assert (stopped.model, stopped.text("reason")) == ("retail_pd", "it scores nonsense")
     assert stopped.person("stopped_by").id == "zoe"
@@ -20,3 +84,76 @@ def test_an_unknown_model(governed, airflow):
     assert ended.code == 64
     assert "'unknown' is not in the inventory" in ended.err
     assert governed.kinds("model.stopped") == []
+
+
+def test_the_api_server_resumes_for_whose_token_it_is(governed, airflow, url):
+    stop(airflow)
+    ended = resume(airflow, url + "/")
+    (resumed,) = governed.kinds("model.resumed")
+    assert (ended.code, ended.json) == (0, [{"model": "retail_pd", "entry": str(resumed.index)}])
+    assert resumed.person("resumed_by").id == "victor"
+    assert resumed.text("reason") == "it was the data"
+    assert not is_stopped(governed)
+
+
+def test_the_address_that_airflow_knows_is_the_default(governed, airflow, url, monkeypatch):
+    monkeypatch.setenv("AIRFLOW__API__BASE_URL", url)
+    stop(airflow)
+    assert airflow("resume", "retail_pd", "--reason", "it was the data").code == 0
+    assert not is_stopped(governed)
+
+
+def test_the_api_server_revokes(governed, airflow, url):
+    request = governed.ask()
+    reason = ("--reason", "wrong cut-off")
+    ended = airflow("revoke", str(request.digest), *reason, "--url", url, "--output", "json")
+    (revoked,) = governed.kinds("approval.revoked")
+    assert ended.json == [{"request_sha256": str(request.digest), "entry": str(revoked.index)}]
+    assert (revoked.person("revoked_by").id, revoked.text("reason")) == ("victor", "wrong cut-off")
+
+
+@pytest.mark.parametrize(
+    ("token", "ends"),
+    [
+        ("zoe", (1, "neither the owner")),
+        ("ended", (64, "Token Expired")),
+        ("", (64, f"no token in {TOKEN_VARIABLE}")),
+        ("a\nb", (64, f"no token in {TOKEN_VARIABLE}")),
+    ],
+)
+def test_whoever_may_not(governed, airflow, url, monkeypatch, token, ends):
+    stop(airflow)
+    monkeypatch.setenv(TOKEN_VARIABLE, token)
+    ended = resume(airflow, url)
+    assert (ended.code, ended.out) == (ends[0], "")
+    assert ends[1] in ended.err
+    assert is_stopped(governed)
+
+
+def test_what_the_api_server_refuses(governed, airflow, url, monkeypatch):
+    ended = resume(airflow, url)
+    assert (ended.code, "is not stopped" in ended.err) == (1, True)
+    ended = resume(airflow, url, "a?b#c d")
+    assert (ended.code, "'a?b#c d' is not in the inventory" in ended.err) == (64, True)
+
+    def away():
+        raise LedgerUnavailableError("The ledger is locked.")
+
+    monkeypatch.setattr("airflow_mlgov.wiring.open_governance", away)
+    ended = resume(airflow, url)
+    assert (ended.code, "ledger.unavailable: The ledger is locked." in ended.err) == (1, True)
+
+
+def test_a_token_is_not_led_elsewhere(governed, airflow, url):
+    stop(airflow)
+    ended = resume(airflow, f"{url}/elsewhere")
+    assert (ended.code, "307" in ended.err) == (64, True)
+    assert is_stopped(governed)
+
+
+@pytest.mark.parametrize("address", ["http://127.0.0.1:1", "file:///etc", "airflow.example.com"])
+def test_no_api_server(governed, airflow, monkeypatch, address):
+    monkeypatch.setenv(TOKEN_VARIABLE, "victor")
+    ended = resume(airflow, address)
+    assert (ended.code, ended.out) == (64, "")
+    assert "--url" in ended.err
