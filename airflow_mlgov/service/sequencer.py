@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import random
-import threading
 import time
 import uuid
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from queue import Empty, SimpleQueue
 
 from airflow_mlgov.errors import LedgerConflictError, LedgerIntegrityError, LedgerUnavailableError
 from airflow_mlgov.ledger.entry import Entry, decode_leaf
@@ -86,14 +86,18 @@ class Sequencer:
         self._clock = clock
         self._pace = pace
         self._say = say
-        self._stopping = threading.Event()
+        self._is_stopping = False
+        self._wake: SimpleQueue[None] = SimpleQueue()
         self._beaten: int | None = None
         self._misses = 0
         self.progress = Progress()
 
     def stop(self) -> None:
         """Let `run` return after the round in hand; may be called from a signal handler."""
-        self._stopping.set()
+        # A handler interrupts `run` anywhere, also where an Event would hold the lock that it takes
+        # here, and wait for itself for ever; putting into this queue takes none.
+        self._is_stopping = True
+        self._wake.put(None)
 
     def run(self) -> None:
         """Work until `stop` is called; wait for a store that is away.
@@ -102,8 +106,10 @@ class Sequencer:
             LedgerIntegrityError: The ledger does not verify: nothing more is signed. A retry does
                 not help.
         """
-        while not self._stopping.is_set():
-            self._stopping.wait(self._try_round())
+        while not self._is_stopping:
+            wait_s = self._try_round()
+            with suppress(Empty):
+                self._wake.get(timeout=wait_s)
 
     def round(self) -> None:
         """Write a heartbeat if one is due, and bring what is acknowledged under a checkpoint.

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
+import multiprocessing
+import os
 import sqlite3
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -110,6 +114,47 @@ def test_it_runs_until_it_is_stopped(shed: Shed) -> None:
     rounds = sequencer.progress.rounds
     sequencer.run()  # stopped is stopped
     assert sequencer.progress.rounds == rounds
+
+
+def _stop_at_each_line(shed: Shed) -> None:
+    for line in range(1, 80):
+        _stop_at(line, shed.sequencer(Pace(tick_s=0.0001)))
+    os._exit(0)
+
+
+def _stop_at(line: int, sequencer: Sequencer) -> None:
+    """Call `stop` before a line of `run` or of what it waits with, in its own thread."""
+    seen, rounds = itertools.count(1), itertools.count(1)
+
+    def trace(frame: Any, event: str, arg: Any) -> Any:
+        is_ours = Path(frame.f_code.co_filename).name in WHERE
+        if is_ours and event == "line" and next(seen) == line:
+            sequencer.stop()
+        return trace
+
+    def round_() -> None:
+        if next(rounds) == 5:
+            sequencer.stop()
+
+    sequencer.round = round_  # type: ignore[method-assign]
+    sys.settrace(trace)
+    sequencer.run()
+    sys.settrace(None)
+
+
+WHERE = ("sequencer.py", "threading.py", "queue.py", "contextlib.py")
+
+
+def test_a_signal_handler_may_stop_it_wherever_it_is(shed: Shed) -> None:
+    """As SIGTERM does, whose handler runs in the thread that it interrupts."""
+    process = multiprocessing.get_context("fork").Process(target=_stop_at_each_line, args=(shed,))
+    process.start()
+    process.join(30)
+    is_stuck = process.is_alive()
+    process.kill()
+    process.join()
+    assert not is_stuck
+    assert process.exitcode == 0
 
 
 class Flaky:
