@@ -50,6 +50,7 @@ BODY: dict[str, Any] = {
     "columns": 25,
     "vote_index": 3,
     "vote": "sha256:" + "9" * 64,
+    "stop": "sha256:" + "9" * 64,
     "seat": "model_owner",
     "hold": "H-00c0ffee",
     "because": "request",
@@ -293,7 +294,7 @@ def test_a_body_of_another_shape_is_refused(key: str, value: Any) -> None:
 
 OF_A_VERSION = {
     *("approval.requested", "approval.voted", "approval.vote_refused", "approval.granted"),
-    *("approval.denied", "approval.consumed", "approval.vote_voided"),
+    *("approval.denied", "approval.consumed", "approval.vote_voided", "approval.revoked"),
     *("finding.opened", "finding.closed"),
     *("model.trained", "model.registered", "model.validated", "model.promoted", "model.scored"),
 }
