@@ -83,8 +83,13 @@ def train(story: Story) -> str:
 
 def engineer_approves(story: Story) -> str:
     """Let the engineer answer the gate, and see that the vote is not counted."""
-    _answer(story, ENGINEER, "Approve")
-    story.world.gate_watch().wait(DAG, story.run, "gate", progress=story.world.say)
+    try:
+        _answer(story, ENGINEER, "Approve")
+    except ApiError as error:
+        if error.status != 403:
+            raise
+    else:
+        raise StepError("Airflow took the engineer's own vote")
     refused = [e for e in _entries(story, "approval.vote_refused") if _by(e, ENGINEER)]
     if not refused:
         raise StepError("the ledger holds no refused vote of the engineer")
