@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from airflow_mlgov.policy.inventory import InventoryEntry
     from airflow_mlgov.policy.tally import SeatTally
     from airflow_mlgov.records.governance import Finding
-    from airflow_mlgov.records.people import Person
     from airflow_mlgov.service.approvals import Standing
     from airflow_mlgov.service.governance import Governance
     from airflow_mlgov.service.ledger import LedgerView
@@ -226,30 +225,15 @@ def _waiting(subject: _Subject) -> list[dict[str, Any]]:
             "target": standing.request.target,
             "seat": tallied.seat.role,
             "open": tallied.open_count,
-            "waits_for": list(_eligible(standing, tallied)),
+            "waits_for": list(standing.may_still_fill(tallied.seat)),
             "asked_at": _when(standing.entry.at),
+            "decide_by": _when(standing.decide_by),
             "dag_run": f"{standing.request.dag_id} {standing.request.run_id}",
         }
         for standing in open_requests(subject.gov, subject.view, subject.entry.id)
         for tallied in standing.count.seats
         if tallied.open_count
     ]
-
-
-def _names(person: Person | None) -> list[str]:
-    return [person.id, person.name] if person else []
-
-
-def _eligible(standing: Standing, tallied: SeatTally) -> list[str]:
-    """Return who may still fill a seat: nobody who sits already or whom segregation bars."""
-    seated = [vote.voter for seat in standing.count.seats for vote in seat.votes]
-    out = [name for person in seated for name in _names(person)]
-    if standing.pack.segregation.developers:
-        out += standing.electorate.developers
-    if standing.pack.segregation.requester and standing.electorate.requester:
-        out += _names(standing.electorate.requester)
-    barred = {name.casefold() for name in out}
-    return [user for user in tallied.seat.users if user.casefold() not in barred]
 
 
 def _when(moment: datetime | None) -> str | None:

@@ -54,12 +54,14 @@ class SeatLine:
         filled_by: Names of those who sit on it, each with the assurance of the vote.
         open_count: How many people are still needed.
         eligible: Who may fill it.
+        veto: Whether one rejection from it ends the request.
     """
 
     role: str
     filled_by: tuple[str, ...]
     open_count: int
     eligible: tuple[str, ...]
+    veto: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +120,8 @@ class ApprovalForm:
         data: From the data validations.
         refused: Reasons for which answers were not counted so far.
         asked_at: When it was asked.
+        decide_by: When it is denied if it is not decided; None for never.
+        objections: Rejections that did not end it.
     """
 
     request: ApprovalRequest
@@ -135,9 +139,11 @@ class ApprovalForm:
     data: Sequence[DataLine]
     refused: Sequence[str]
     asked_at: datetime
+    decide_by: datetime | None = None
+    objections: Sequence[str] = ()
 
 
-def subject_of(form: ApprovalForm) -> str:
+def headline_of(form: ApprovalForm) -> str:
     """Return the form's headline: plain text on one line, each name in it cut."""
     model, version, target = (
         _flat(name, MAX_SUBJECT_PART)
@@ -196,6 +202,9 @@ def _seats(form: ApprovalForm) -> str:
         filled = ", ".join(escape(name) for name in seat.filled_by) or "nobody yet"
         eligible = ", ".join(escape(name) for name in seat.eligible)
         lines.append(f"| {escape(seat.role)} | {filled} | {seat.open_count} | {eligible} |")
+    if form.objections:
+        lines += ["", "Rejections so far:", ""]
+        lines += [f"- {escape(objection)}" for objection in form.objections]
     if form.refused:
         lines += ["", "Answers that were not counted:", ""]
         lines += [f"- {escape(reason)}" for reason in form.refused]
@@ -257,9 +266,19 @@ _VOUCHED = {
 
 
 def _meaning(form: ApprovalForm) -> str:
+    committees = ", ".join(escape(seat.role) for seat in form.seats if not seat.veto)
+    rejection = "One rejection ends the request."
+    if committees:
+        rejection = f"One rejection ends the request, except from {committees}: there it takes the "
+        rejection += "place of who rejects out."
+    until = (
+        f" If nobody has decided by {form.decide_by:%Y-%m-%d %H:%M} UTC, it is denied."
+        if form.decide_by
+        else ""
+    )
     return (
         f"### What an approval does\n\nIt lets exactly this version be promoted once to "
         f"{escape(form.request.target)} and used there for {form.valid_days} days. A comment of "
-        f"at least {form.comment_min_length} characters is required. One rejection ends the "
-        f"request. {_VOUCHED[form.least_assurance]}"
+        f"at least {form.comment_min_length} characters is required. {rejection}{until} "
+        f"{_VOUCHED[form.least_assurance]}"
     )

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.providers.standard.operators.hitl import HITLOperator
-from airflow.sdk import Param
+from airflow.sdk import BaseNotifier, Param
 from airflow.sdk.definitions.param import ParamsDict
 from airflow.sdk.exceptions import AirflowException, TaskAwaitingInput
 from airflow.sdk.execution_time.comms import CreateHITLDetailPayload, HITLDetailRequestResult
@@ -22,6 +22,7 @@ from airflow_mlgov.dossiers.approval_form import (
     UNREAD_ANSWER,
 )
 from airflow_mlgov.errors import ConfigurationError
+from airflow_mlgov.operators.approval_notice import notice_of, subject_of
 from airflow_mlgov.operators.approval_runs import ApprovalRuns
 from airflow_mlgov.operators.run import governed_run, source_of, trigger_user
 from airflow_mlgov.records.people import Person
@@ -46,6 +47,8 @@ _FORM_ARGUMENTS = (
     "response_timeout",
 )
 LEAST_RETRIES = 10
+TIMER = "timeout"
+"""Airflow's ``error_type`` when it wakes a parked task at the time that the task asked for."""
 
 
 class ApprovalGateOperator(HITLOperator):
@@ -76,8 +79,12 @@ class ApprovalGateOperator(HITLOperator):
             that is no decision, so the gate must be able to try again, once for each such answer.
             A decision is never retried.
         retry_delay: 5 seconds by default.
+        escalation_notifiers: Called besides ``notifiers`` from the day on that the pack's
+            ``reminders`` name for it.
         **kwargs: Those of every operator, and ``notifiers``, which are called each time that the
-            gate begins to wait. ``execution_timeout`` limits the gate's work, not the waiting.
+            gate begins to wait: when it has asked, after each answer that leaves seats open, and on
+            the days of the pack's ``reminders``. Their templates find ``mlgov`` in the context: see
+            `notice_of`. ``execution_timeout`` limits the gate's work, not the waiting.
 
     Returns:
         XCom ``{"model", "version", "target", "request", "decision", "expires_at"}``, for people;
@@ -102,6 +109,7 @@ class ApprovalGateOperator(HITLOperator):
         version: str | None = None,
         retries: int | None = LEAST_RETRIES,
         retry_delay: timedelta = timedelta(seconds=5),
+        escalation_notifiers: Sequence[BaseNotifier] | BaseNotifier | None = None,
         **kwargs: Any,
     ) -> None:
         _refuse_form_arguments(kwargs)
@@ -125,6 +133,10 @@ class ApprovalGateOperator(HITLOperator):
         self.model = model
         self.target = target
         self.version = version
+        escalation = escalation_notifiers or ()
+        self.escalation_notifiers = (
+            [escalation] if isinstance(escalation, BaseNotifier) else list(escalation)
+        )
 
     @classmethod
     def partial(cls, **kwargs: Any) -> OperatorPartial:
@@ -151,15 +163,17 @@ class ApprovalGateOperator(HITLOperator):
         from airflow_mlgov.service.approvals import standing_of
         from airflow_mlgov.wiring import open_governance
 
-        if "error" in event:
+        is_timer = event.get("error_type") == TIMER
+        if "error" in event and not is_timer:
             raise AirflowException(f"Airflow could not hand over the answer: {event['error']}")
         with governed_run():
-            gov, answer = open_governance(), _answer_of(event)
+            gov, answer = open_governance(), None if is_timer else _answer_of(event)
             standing = standing_of(gov, gov.ledger.view(), Digest.parse(request))
             if standing is None:
                 return self._ask(gov, context)
-            self._take(gov, standing.request, answer, context)
-            return self._count(gov, standing.request, context, answer)
+            if answer is not None:
+                self._take(gov, standing.request, answer, context)
+            return self._count(gov, standing.request, context, answer, is_timer=is_timer)
 
     def _ask(self, gov: Governance, context: Context) -> dict[str, Any]:
         """Ask. An answer that an earlier try left unread still stands in the form, and counts."""
@@ -185,7 +199,13 @@ class ApprovalGateOperator(HITLOperator):
         record_answer(gov, request, answer, source_of(context))
 
     def _count(
-        self, gov: Governance, request: ApprovalRequest, context: Context, read: Answer | None
+        self,
+        gov: Governance,
+        request: ApprovalRequest,
+        context: Context,
+        read: Answer | None,
+        *,
+        is_timer: bool = False,
     ) -> dict[str, Any]:
         """Open the form before counting: a vote cast in between is then found, not stranded."""
         from airflow_mlgov.policy.tally import Decision
@@ -205,14 +225,14 @@ class ApprovalGateOperator(HITLOperator):
                 "Seat %s: %d filled, %d open.", seat.seat.role, len(seat.votes), seat.open_count
             )
         if standing.decision is Decision.OPEN:
-            self._wait(request, context)
+            self._wait(standing, context, is_timer=is_timer)
         return _result(standing)
 
     def _open_form(
         self, gov: Governance, request: ApprovalRequest, context: Context, read: Answer | None
     ) -> Answer | None:
         """Open the form anew; an answer in it that is not the one already read is returned."""
-        from airflow_mlgov.dossiers.approval_form import body_of, subject_of
+        from airflow_mlgov.dossiers.approval_form import body_of, headline_of
         from airflow_mlgov.service.approvals import standing_of
         from airflow_mlgov.service.describe import describe
 
@@ -221,7 +241,7 @@ class ApprovalGateOperator(HITLOperator):
         if standing is None or standing.decision.value != "open":
             return None
         form = describe(gov, standing)
-        self.subject, self.body = subject_of(form), body_of(form)
+        self.subject, self.body = headline_of(form), body_of(form)
         self.params = _form_fields(
             str(request.digest),
             standing.pack.comment_min_length,
@@ -241,13 +261,29 @@ class ApprovalGateOperator(HITLOperator):
         )
         return _answer_of(unread) if unread else None
 
-    def _wait(self, request: ApprovalRequest, context: Context) -> NoReturn:
-        for notifier in self.notifiers:
-            notifier(context)
+    def _wait(self, standing: Standing, context: Context, *, is_timer: bool) -> NoReturn:
+        """Tell the notifiers and park until somebody answers, or until there is more to do."""
+        notice = notice_of(standing, self._action_url(context), is_reminder=is_timer)
+        context.update(mlgov=notice)  # type: ignore[call-arg]
+        escalation = self.escalation_notifiers if standing.is_escalated else ()
+        for notifier in (*self.notifiers, *escalation):
+            try:
+                notifier(context)
+            except Exception:
+                self.log.exception("A notifier failed; the gate waits all the same.")
         self.log.info("Waiting for the open seats, without a worker slot.")
+        wake_at = standing.wake_at
         raise TaskAwaitingInput(
-            method_name="execute_complete", kwargs={"request": str(request.digest)}
+            method_name="execute_complete",
+            kwargs={"request": str(standing.request.digest)},
+            timeout=wake_at - standing.counted_at if wake_at else None,
         )
+
+    def _action_url(self, context: Context) -> str:
+        try:
+            return str(self.generate_link_to_ui(task_instance=context["ti"]))
+        except ValueError:  # [api] base_url is not set
+            return ""
 
 
 def _send_form(**form: Any) -> Mapping[str, Any] | None:
@@ -339,10 +375,7 @@ def _answer_of(event: Mapping[str, Any]) -> Answer:
 
 def _result(standing: Standing) -> dict[str, Any]:
     return {
-        "model": standing.request.model,
-        "version": str(standing.request.version),
-        "target": standing.request.target,
-        "request": str(standing.request.digest),
+        **subject_of(standing),
         "decision": standing.decision.value,
         "expires_at": standing.expires_at.isoformat() if standing.expires_at else None,
     }

@@ -129,7 +129,7 @@ def _seat_warnings(entry: InventoryEntry, packs: Mapping[str, PolicyPack]) -> It
     pack = packs.get(entry.policy)
     if pack is None or not pack.segregation.developers:
         return
-    empty = unseated(pack.seats, barred=entry.developers)
+    empty = unseated(pack.canonical_seats(), barred=pack.names(*entry.developers))
     if empty:
         problem = (
             f"without the developers nobody is left for the seat {empty.role!r} of {pack.id!r}."

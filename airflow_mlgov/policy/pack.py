@@ -6,8 +6,9 @@ that the author of a DAG cannot choose the approvers.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
 from typing import Any
 
 from airflow_mlgov.policy.retention import STANDARD_YEARS
@@ -15,6 +16,7 @@ from airflow_mlgov.policy.tiers import STANDARD_TIERS, TierRule
 from airflow_mlgov.records.digest import Digest
 from airflow_mlgov.records.governance import Assurance, Severity
 from airflow_mlgov.records.kinds import Retention
+from airflow_mlgov.records.people import Person
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,11 +27,33 @@ class Seat:
         role: ``model_owner``, ``independent_validator`` ...
         count: How many different people must sit on it, at least 1.
         users: Ids or names of those who may.
+        veto: Whether one rejection by a holder ends the request; without it a rejection takes the
+            holder's own place out, and the request ends when too few places are left.
     """
 
     role: str
     count: int
     users: tuple[str, ...]
+    veto: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Absence:
+    """Days on which somebody fills no seat, and who does so instead.
+
+    Attributes:
+        user: Id or name of who is away; on some seat.
+        first_day: First day away, in UTC.
+        last_day: Last day away, included.
+        deputy: Id or name of who votes in that user's place meanwhile; None for nobody.
+        reason: Why, for the record.
+    """
+
+    user: str
+    first_day: date
+    last_day: date
+    deputy: str | None
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +67,24 @@ class Segregation:
 
     requester: bool
     developers: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Reminders:
+    """When a gate that still waits tells its notifiers again.
+
+    Attributes:
+        after_days: Days after the request, rising.
+        escalate_after_days: Days after which it tells its escalation notifiers too; None for never.
+    """
+
+    after_days: tuple[int, ...]
+    escalate_after_days: int | None
+
+    def moments(self, asked_at: datetime) -> tuple[datetime, ...]:
+        """Return when a gate that asked at a moment speaks again, in order."""
+        last = () if self.escalate_after_days is None else (self.escalate_after_days,)
+        return tuple(asked_at + timedelta(days=days) for days in sorted({*self.after_days, *last}))
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +128,11 @@ class PolicyPack:
         supersedes: Earlier packs whose approvals hold as they were counted under those packs.
         tiers: Rule that computes a model's tier from its materiality and complexity.
         retention: Years for which names and texts are kept at least, by class of record.
+        identities: Groups of ids and names that mean one person each.
+        absences: Who is away, when, and who votes meanwhile.
+        decide_within_days: Days after which a request that is not decided is denied; None for
+            never.
+        reminders: When a gate that waits speaks again; None for never.
     """
 
     id: str
@@ -104,8 +151,70 @@ class PolicyPack:
     supersedes: tuple[Digest, ...] = ()
     tiers: TierRule = STANDARD_TIERS
     retention: Mapping[Retention, int] = field(default_factory=lambda: STANDARD_YEARS)
+    identities: tuple[tuple[str, ...], ...] = ()
+    absences: tuple[Absence, ...] = ()
+    decide_within_days: int | None = None
+    reminders: Reminders | None = None
 
     @property
     def users(self) -> tuple[str, ...]:
-        """Everybody who may sit on some seat, each once, in the pack's order."""
-        return tuple(dict.fromkeys(user for seat in self.seats for user in seat.users))
+        """Everybody who may ever vote under some name, deputies last, each name once."""
+        listed = [user for seat in self.seats for user in seat.users]
+        listed += [absence.deputy for absence in self.absences if absence.deputy]
+        return _each_once(name for user in listed for name in (user, *self._also(user)))
+
+    def canonical(self, name: str) -> str:
+        """Return the one name that stands for a person, whichever of the aliases is given."""
+        also = self._also(name)
+        return (also[0] if also else name).casefold()
+
+    def names(self, *people: Person | str | None) -> frozenset[str]:
+        """Return the canonical names of people; a person has one for the id and one for the name.
+
+        Args:
+            people: Persons, or ids or names; None for nobody.
+        """
+        found: set[str] = set()
+        for person in people:
+            if isinstance(person, Person):
+                found |= {self.canonical(person.id), self.canonical(person.name)}
+            elif person is not None:
+                found.add(self.canonical(person))
+        return frozenset(found)
+
+    def absence_of(self, user: str, on: date) -> Absence | None:
+        """Return the absence of a user on a day, or None."""
+        for absence in self.absences:
+            is_meant = self.canonical(absence.user) == self.canonical(user)
+            if is_meant and absence.first_day <= on <= absence.last_day:
+                return absence
+        return None
+
+    def decide_by(self, asked_at: datetime) -> datetime | None:
+        """Return when a request asked at a moment is denied if it is not decided; None for never.
+
+        A moment past the calendar's end is never, too.
+        """
+        if self.decide_within_days is None:
+            return None
+        try:
+            return asked_at + timedelta(days=self.decide_within_days)
+        except OverflowError:
+            return None
+
+    def canonical_seats(self) -> tuple[Seat, ...]:
+        """Return the seats with each person under the one name that stands for them."""
+        return tuple(
+            Seat(seat.role, seat.count, _each_once(map(self.canonical, seat.users)), seat.veto)
+            for seat in self.seats
+        )
+
+    def _also(self, name: str) -> tuple[str, ...]:
+        for group in self.identities:
+            if name.casefold() in {alias.casefold() for alias in group}:
+                return group
+        return ()
+
+
+def _each_once(names: Iterable[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(names))

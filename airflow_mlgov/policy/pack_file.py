@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,14 @@ from airflow_mlgov.policy.documents import (
     read_bytes,
     yaml_files,
 )
-from airflow_mlgov.policy.pack import PlannedTest, PolicyPack, Seat, Segregation
+from airflow_mlgov.policy.pack import (
+    Absence,
+    PlannedTest,
+    PolicyPack,
+    Reminders,
+    Seat,
+    Segregation,
+)
 from airflow_mlgov.policy.plan_tests import KNOWN_TESTS
 from airflow_mlgov.policy.retention import STANDARD_YEARS
 from airflow_mlgov.policy.schema import Departure, suggestion
@@ -84,7 +92,10 @@ def inspect_pack(source: bytes, file: str) -> tuple[PolicyPack | None, list[Docu
         return None, problems
     pack = _pack(document)
     problems = [
+        *_identity_problems(document, pack),
         *_seat_problems(document, pack),
+        *map(document.locate, _absence_problems(pack)),
+        *map(document.locate, _reminder_problems(pack)),
         *_plan_problems(document, pack),
         *_tier_problems(document, pack),
     ]
@@ -101,7 +112,7 @@ def _pack(document: Document) -> PolicyPack:
         source=document.source,
         file=document.file,
         least_assurance=Assurance(said["least_assurance"]),
-        seats=tuple(Seat(s["role"], s["count"], tuple(s["users"])) for s in said["seats"]),
+        seats=tuple(map(_seat, said["seats"])),
         segregation=Segregation(**said["segregation"]),
         required_evidence=tuple(said["required_evidence"]),
         comment_min_length=said["comment_min_length"],
@@ -113,7 +124,24 @@ def _pack(document: Document) -> PolicyPack:
         retention={
             kept: said.get("retention", {}).get(kept, STANDARD_YEARS[kept]) for kept in Retention
         },
+        identities=tuple(map(tuple, said.get("identities", ()))),
+        absences=tuple(map(_absence, said.get("absences", ()))),
+        decide_within_days=said.get("decide_within_days"),
+        reminders=_reminders(said["reminders"]) if "reminders" in said else None,
     )
+
+
+def _reminders(said: dict[str, Any]) -> Reminders:
+    return Reminders(tuple(sorted(said["after_days"])), said.get("escalate_after_days"))
+
+
+def _seat(said: dict[str, Any]) -> Seat:
+    return Seat(said["role"], said["count"], tuple(said["users"]), said.get("veto", True))
+
+
+def _absence(said: dict[str, Any]) -> Absence:
+    first, last = (date.fromisoformat(said[day]) for day in ("first_day", "last_day"))
+    return Absence(said["user"], first, last, said.get("deputy"), said["reason"])
 
 
 def _planned(line: dict[str, Any]) -> PlannedTest:
@@ -137,23 +165,78 @@ def _seat_problems(document: Document, pack: PolicyPack) -> list[DocumentError]:
             )
             problems.append(document.error(problem, "seats", index, "role", remedy=remedy))
         roles.add(seat.role)
-        problems += _user_problems(document, index, seat)
-    short = unseated(pack.seats)
+        problems += _user_problems(document, index, seat, pack)
+    short = unseated(pack.canonical_seats())
     if short and not problems:
         problem = f"too few different people for all seats: nobody is left for {short.role!r}."
         remedy = "One person never sits on two seats: add users, or lower a count."
-        at = pack.seats.index(short)
+        at = [seat.role for seat in pack.seats].index(short.role)
         problems.append(document.error(problem, "seats", at, "users", remedy=remedy))
     return problems
 
 
-def _user_problems(document: Document, index: int, seat: Seat) -> list[DocumentError]:
+def _identity_problems(document: Document, pack: PolicyPack) -> list[DocumentError]:
     problems = []
-    people = Counter(user.casefold() for user in seat.users)
+    known: set[str] = set()
+    for index, group in enumerate(pack.identities):
+        names = {name.casefold() for name in group}
+        for name in sorted(names & known):
+            problem = f"{name!r} stands in two identities."
+            remedy = "One name means one person: join the two lists, or take it out of one."
+            problems.append(document.error(problem, "identities", index, remedy=remedy))
+        known |= names
+    return problems
+
+
+def _absence_problems(pack: PolicyPack) -> Iterator[Departure]:
+    listed = {user for seat in pack.canonical_seats() for user in seat.users}
+    for index, absence in enumerate(pack.absences):
+        at = ("absences", index)
+        if absence.last_day < absence.first_day:
+            problem = f"the absence of {absence.user!r} ends before it begins."
+            yield Departure((*at, "last_day"), problem, "Write the last day away, included.")
+        if pack.canonical(absence.user) not in listed:
+            problem = f"{absence.user!r} sits on no seat."
+            yield Departure((*at, "user"), problem, "Name a user of a seat.")
+        deputy = pack.names(absence.deputy)
+        if pack.canonical(absence.user) in deputy:
+            problem = f"{absence.user!r} is to be their own deputy."
+            yield Departure((*at, "deputy"), problem, "Name somebody else.")
+        for other in pack.absences[:index]:
+            if _overlap(pack, absence, other):
+                problem = f"two absences of {absence.user!r} share days."
+                yield Departure((*at, "first_day"), problem, "Join them, or change the days.")
+
+
+def _reminder_problems(pack: PolicyPack) -> Iterator[Departure]:
+    last, said = pack.decide_within_days, pack.reminders
+    if last is None or said is None:
+        return
+    for key, days in (
+        ("after_days", max(said.after_days, default=0)),
+        ("escalate_after_days", said.escalate_after_days or 0),
+    ):
+        if days >= last:
+            problem = f"day {days} comes when the request is denied already."
+            remedy = f"Write days below `decide_within_days`, which is {last}."
+            yield Departure(("reminders", key), problem, remedy)
+
+
+def _overlap(pack: PolicyPack, one: Absence, other: Absence) -> bool:
+    is_one_person = pack.canonical(one.user) == pack.canonical(other.user)
+    return is_one_person and one.first_day <= other.last_day and other.first_day <= one.last_day
+
+
+def _user_problems(
+    document: Document, index: int, seat: Seat, pack: PolicyPack
+) -> list[DocumentError]:
+    problems = []
+    people = Counter(map(pack.canonical, seat.users))
     for name, times in people.items():
         if times > 1:
             problem = f"{name!r} is listed {times} times in the seat {seat.role!r}."
-            remedy = "List each person once; capital letters make no other person."
+            remedy = "List each person once; capital letters and other names of `identities` make "
+            remedy += "no other person."
             problems.append(document.error(problem, "seats", index, "users", remedy=remedy))
     if len(people) < seat.count:
         problem = f"the seat {seat.role!r} needs {seat.count} people and lists {len(people)}."

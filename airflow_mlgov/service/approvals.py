@@ -20,9 +20,9 @@ from airflow_mlgov.errors import (
     LedgerIntegrityError,
     MlgovError,
 )
-from airflow_mlgov.policy.pack import PolicyPack
+from airflow_mlgov.policy.pack import PolicyPack, Seat
 from airflow_mlgov.policy.pack_file import parse_pack
-from airflow_mlgov.policy.tally import Decision, Electorate, Tally, tally
+from airflow_mlgov.policy.tally import Decision, Electorate, Tally, eligible, tally
 from airflow_mlgov.records.digest import Digest
 from airflow_mlgov.records.governance import ApprovalRequest, Assurance, Choice, Vote
 from airflow_mlgov.records.kinds import KeyRole
@@ -65,6 +65,7 @@ class Standing:
         votes: Every vote that names it, in ledger order.
         count: The votes, counted.
         used_by: The one promotion that consumed the approval, or None.
+        counted_at: When they were counted.
     """
 
     request: ApprovalRequest
@@ -74,6 +75,7 @@ class Standing:
     votes: tuple[Vote, ...]
     count: Tally
     used_by: Use | None
+    counted_at: datetime
 
     @property
     def decision(self) -> Decision:
@@ -85,6 +87,42 @@ class Standing:
         """When the vote that filled the last seat was cast; None unless granted."""
         deciding = self.count.decided_by
         return deciding.cast_at if deciding and self.decision is Decision.GRANTED else None
+
+    @property
+    def decide_by(self) -> datetime | None:
+        """When the request is denied if it is still open; None for never."""
+        return self.pack.decide_by(self.entry.at)
+
+    @property
+    def wake_at(self) -> datetime | None:
+        """When the gate has something to do though nobody answers; None for never."""
+        reminders = self.pack.reminders
+        moments = [*(reminders.moments(self.entry.at) if reminders else ()), self.decide_by]
+        later = [moment for moment in moments if moment and moment > self.counted_at]
+        return min(later, default=None)
+
+    @property
+    def is_escalated(self) -> bool:
+        """Whether it has waited so long that others are told."""
+        reminders = self.pack.reminders
+        if reminders is None or reminders.escalate_after_days is None:
+            return False
+        return self.counted_at >= self.entry.at + timedelta(days=reminders.escalate_after_days)
+
+    @property
+    def denied_because(self) -> str:
+        """Why it was denied, in words that name nobody; empty unless it was."""
+        if self.decision is not Decision.DENIED:
+            return ""
+        return "rejected by an approver" if self.count.decided_by else "nobody decided in time"
+
+    def may_still_fill(self, seat: Seat) -> tuple[str, ...]:
+        """Return who may fill a seat now: nobody who sits already or has rejected."""
+        voted = [vote.voter for tallied in self.count.seats for vote in tallied.votes]
+        voted += [vote.voter for vote in self.count.objections]
+        out = self.pack.names(*voted)
+        found = eligible(self.pack, seat, self.electorate, self.counted_at)
+        return tuple(user for user in found if self.pack.canonical(user) not in out)
 
     @property
     def expires_at(self) -> datetime | None:
@@ -225,8 +263,9 @@ def _standing(
     pack = pack_of(gov, request)
     electorate = _electorate(gov, view, entry)
     votes = tuple(_votes(view, entry))
-    count = tally(pack, votes, electorate)
-    return Standing(request, entry, pack, electorate, votes, count, _use(view, request))
+    now = gov.clock.now()
+    count = tally(pack, votes, electorate, now)
+    return Standing(request, entry, pack, electorate, votes, count, _use(view, request), now)
 
 
 def _electorate(gov: Governance, view: LedgerView, entry: SealedEntry) -> Electorate:
@@ -238,7 +277,7 @@ def _electorate(gov: Governance, view: LedgerView, entry: SealedEntry) -> Electo
         if developer is not None:
             developers += [developer.id, developer.name]
         is_known = is_known and (developer is not None or "developer" not in trained.people)
-    return Electorate(requester, tuple(dict.fromkeys(developers)), is_known)
+    return Electorate(requester, tuple(dict.fromkeys(developers)), is_known, entry.at)
 
 
 def trainings_before(view: LedgerView, asked: SealedEntry) -> list[SealedEntry]:

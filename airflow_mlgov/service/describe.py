@@ -49,6 +49,8 @@ def describe(gov: Governance, standing: Standing) -> ApprovalForm:
         data=_read_all(gov, request, "data.validated", _data),
         refused=[_refused_line(refused) for refused in standing.count.refused],
         asked_at=standing.entry.at,
+        decide_by=standing.decide_by,
+        objections=[f"{_voter(vote)}: {vote.comment}" for vote in standing.count.objections],
     )
 
 
@@ -142,16 +144,8 @@ def _count(value: Any) -> int:
 
 def _seat_line(standing: Standing, seat: SeatTally) -> SeatLine:
     filled = tuple(f"{_voter(vote)} ({vote.assurance})" for vote in seat.votes)
-    users = [user for user in seat.seat.users if not _is_barred(standing, user)]
-    return SeatLine(seat.seat.role, filled, seat.open_count, tuple(users))
-
-
-def _is_barred(standing: Standing, user: str) -> bool:
-    """Tell whether segregation of duties keeps a user off every seat of this request."""
-    rules, people = standing.pack.segregation, standing.electorate
-    asked = rules.requester and people.requester is not None and people.requester.is_same_as(user)
-    built = rules.developers and user.casefold() in {name.casefold() for name in people.developers}
-    return asked or built
+    eligible = standing.may_still_fill(seat.seat)
+    return SeatLine(seat.seat.role, filled, seat.open_count, eligible, seat.seat.veto)
 
 
 def _refused_line(refused: RefusedVote) -> str:

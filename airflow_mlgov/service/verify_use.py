@@ -298,7 +298,8 @@ def _refuse_open_high_findings(view: LedgerView, use: Use, version: Digest) -> N
 def _why_not_granted(standing: Standing) -> str:
     request = standing.request
     if standing.decision is Decision.DENIED:
-        return f"Version {request.version} was rejected for {request.target!r}."
+        denied = f"The request to approve version {request.version} for {request.target!r}"
+        return f"{denied} was denied: {standing.denied_because}."
     seats = ", ".join(
         f"{seat.seat.role} ({seat.open_count} open)"
         for seat in standing.count.seats

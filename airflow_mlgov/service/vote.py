@@ -124,7 +124,7 @@ def count_votes(gov: Governance, request: ApprovalRequest) -> Standing:
     """Return where the request stands; refused votes and the decision go on record.
 
     Raises:
-        ApprovalDeniedError: Somebody entitled rejected it; a retry does not help.
+        ApprovalDeniedError: Somebody entitled rejected it, or time ran out; a retry does not help.
         RequestRefusedError: All seats are filled, but a High finding was opened meanwhile.
         LedgerUnavailableError: The ledger cannot be read or written; a retry may help.
     """
@@ -138,10 +138,10 @@ def count_votes(gov: Governance, request: ApprovalRequest) -> Standing:
         gov.ledger.seal(gov.ledger.append(draft))
     if standing.decision is Decision.DENIED:
         raise ApprovalDeniedError(
-            f"Version {request.version} of model {request.model!r} was rejected for "
-            f"{request.target!r}.",
-            remedy="Read the comment with 'airflow mlgov ledger show', then train or validate "
-            "anew.",
+            f"The request to approve version {request.version} of model {request.model!r} for "
+            f"{request.target!r} was denied: {standing.denied_because}.",
+            remedy="Read the comments with 'airflow mlgov ledger show'; then train or validate "
+            "anew, or ask in another run.",
         )
     return standing
 
@@ -222,7 +222,7 @@ def _decision(standing: Standing) -> EntryDraft:
     if is_granted:
         body["statement"] = _statement(standing)
     else:
-        body["reason"] = "rejected by an approver"
+        body["reason"] = standing.denied_because
     return EntryDraft(
         kind="approval.granted" if is_granted else "approval.denied",
         model=request.model,

@@ -15,7 +15,7 @@ from airflow_mlgov.dossiers.approval_form import (
     TrainingLine,
     body_of,
     escape,
-    subject_of,
+    headline_of,
 )
 from airflow_mlgov.records.digest import Digest
 from airflow_mlgov.records.governance import (
@@ -75,7 +75,7 @@ def test_says_what_is_asked_who_sits_and_what_was_found():
         "passed its suite clients",
     ):
         assert text in html, text
-    assert subject_of(FORM) == "Approve Retail PD version 3 for production?"
+    assert headline_of(FORM) == "Approve Retail PD version 3 for production?"
     assert html.count("<table>") == 3
 
 
@@ -151,10 +151,25 @@ def test_what_is_no_digest_shows_as_none():
 
 @pytest.mark.attack(31)
 def test_the_headline_is_one_short_line_of_plain_text():
-    headline = subject_of(
+    headline = headline_of(
         replace(FORM, model_name="a\nb\u202e", registry_version="9\n" * 10_000, requester="x")
     )
     assert headline.startswith("Approve a b version 9 9 9")
     assert headline.endswith("… for production?")
     assert headline.isprintable()
     assert len(headline) < 2 * MAX_SUBJECT_PART
+
+
+def test_what_a_rejection_does_and_until_when_to_decide() -> None:
+    assert "One rejection ends the request. " in body_of(FORM)
+    committee = SeatLine("committee_x", (), 2, ("a", "b", "c"), veto=False)
+    form = replace(
+        FORM,
+        seats=[*FORM.seats, committee],
+        decide_by=datetime(2026, 5, 4, 12, 30, tzinfo=UTC),
+        objections=["a: <b>no</b>"],
+    )
+    text = body_of(form)
+    assert r"except from committee\_x" in text
+    assert "If nobody has decided by 2026-05-04 12:30 UTC, it is denied." in text
+    assert r"- a\: \<b\>no\<\/b\>" in text

@@ -12,9 +12,7 @@ from uuid import UUID
 
 import pytest
 from airflow.sdk import DAG
-from airflow.sdk.exceptions import (
-    TaskAwaitingInput,
-)
+from airflow.sdk.exceptions import AirflowFailException, TaskAwaitingInput
 
 from airflow_mlgov.dossiers.approval_form import ANSWER_READ
 from airflow_mlgov.errors import ConfigurationError
@@ -290,3 +288,45 @@ def test_a_gate_can_always_try_again(
     assert gate.retry_delay == mapped.retry_delay == timedelta(seconds=5)
     unmapped: Any = mapped.unmap({"model": "a"})
     assert (unmapped.model, unmapped.retries) == ("a", retries)
+
+
+def test_reminders_wake_the_gate_which_speaks_again_and_waits_again(gate: Gate) -> None:
+    rules = (
+        "reminders: {after_days: [1], escalate_after_days: 2}\ndecide_within_days: 3\nvalid_days:"
+    )
+    gate.world.with_pack("valid_days:", rules)
+    gate.world.validate_model()
+    escalated: list[Any] = []
+    gate.operator.escalation_notifiers = [escalated.append]  # type: ignore[list-item]
+    request = gate.world.ask()
+    with pytest.raises(TaskAwaitingInput) as parked:
+        gate.run()
+    timer = {"error": "The response timeout has passed.", "error_type": "timeout"}
+    for day, occasions in ((1, [False, True]), (2, [False, True, True])):
+        assert parked.value.timeout is not None
+        gate.world.clock.moment += parked.value.timeout
+        with pytest.raises(TaskAwaitingInput) as parked:
+            gate.wake(request, timer)
+        assert [told["mlgov"]["is_reminder"] for told in gate.notified] == occasions
+        assert len(escalated) == day - 1
+    told = gate.notified[-1]["mlgov"]
+    assert told["is_escalated"]
+    assert told["request"] == str(request.digest)
+    assert {seat["role"] for seat in told["open_seats"]} == {"model_owner", "independent_validator"}
+    assert parked.value.timeout is not None
+    gate.world.clock.moment += parked.value.timeout
+    with pytest.raises(AirflowFailException, match="nobody decided in time"):
+        gate.wake(request, timer)
+    assert len(gate.world.kinds("approval.denied")) == 1
+
+
+def test_a_notifier_that_fails_costs_the_gate_nothing(gate: Gate) -> None:
+    def broken(_: Any) -> None:
+        raise OSError("no mail today")
+
+    gate.operator.notifiers.insert(0, broken)  # type: ignore[arg-type]
+    gate.world.ask()
+    with pytest.raises(TaskAwaitingInput) as parked:
+        gate.run()
+    assert parked.value.timeout is None
+    assert len(gate.notified) == 1

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import pytest
@@ -8,10 +9,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from airflow_mlgov.errors import DocumentError
-from airflow_mlgov.policy.pack import PlannedTest, Seat, Segregation
+from airflow_mlgov.policy.pack import PlannedTest, Reminders, Seat, Segregation
 from airflow_mlgov.policy.pack_file import inspect_pack, parse_pack, read_packs
 from airflow_mlgov.records.digest import Digest
 from airflow_mlgov.records.governance import Assurance, Severity
+from airflow_mlgov.records.people import Person
 
 ROOT = Path(__file__).parents[3]
 
@@ -322,3 +324,64 @@ def _top_level(text: str) -> list[str]:
         else:
             parts.append(line)
     return parts
+
+
+IN_USE = """
+identities:
+  - [olivia, "17", Olivia Example]
+absences:
+  - {user: olivia, first_day: 2026-12-21, last_day: 2027-01-03, deputy: dora, reason: leave}
+  - {user: victor, first_day: 2026-12-21, last_day: 2026-12-21, reason: training}
+decide_within_days: 14
+reminders: {after_days: [7, 3], escalate_after_days: 10}
+"""
+
+
+def in_use(pack_text, old: str = "", new: str = "") -> bytes:
+    assert old in IN_USE
+    text = pack_text.text.replace('[victor, "17", Vera', "[victor, nina, Vera")
+    return (text + IN_USE.replace(old, new)).encode()
+
+
+def test_who_is_who_who_is_away_and_how_long_it_may_take(pack_text) -> None:
+    pack = parse_pack(in_use(pack_text), "p.yaml")
+    assert pack.names(Person("17", "whoever")) == {"olivia", "whoever"}
+    assert pack.absence_of("Olivia Example", date(2027, 1, 3)) == pack.absences[0]
+    assert pack.absence_of("olivia", date(2027, 1, 4)) is None
+    assert pack.absences[1].deputy is None
+    assert "dora" in pack.users
+    asked = datetime(2026, 1, 1, tzinfo=UTC)
+    assert pack.decide_by(asked) == datetime(2026, 1, 15, tzinfo=UTC)
+    assert pack.reminders == Reminders((3, 7), 10)
+    assert [moment.day for moment in pack.reminders.moments(asked)] == [4, 8, 11]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "path", "said"),
+    [
+        ("Olivia Example]", "Olivia Example]\n  - [x, Olivia]", "identities.1", "two identities"),
+        ("last_day: 2027-01-03", "last_day: 2026-12-20", "absences.0.last_day", "before it begins"),
+        (
+            "first_day: 2026-12-21, last_day: 2027",
+            "first_day: 21.12., last_day: 2027",
+            "absences.0.first_day",
+            "is not a date",
+        ),
+        ("user: victor", "user: vic", "absences.1.user", "sits on no seat"),
+        ("deputy: dora", 'deputy: "17"', "absences.0.deputy", "their own deputy"),
+        ("user: victor", 'user: "17"', "absences.1.first_day", "share days"),
+        ("[7, 3]", "[7, 14]", "reminders.after_days", "denied already"),
+        (
+            "escalate_after_days: 10",
+            "escalate_after_days: 15",
+            "reminders.escalate_after_days",
+            "denied already",
+        ),
+        ("[olivia, ", "[olivia, nina, ", "", ""),
+        ("[olivia, ", "[nina, victor, ", "seats.1.users", "listed 2 times"),
+    ],
+)
+def test_what_is_wrong_with_them_is_placed(pack_text, old, new, path, said) -> None:
+    problems = inspect_pack(in_use(pack_text, old, new), "p.yaml")[1]
+    found = {problem.path: problem.problem for problem in problems}
+    assert said in found.get(path, "") if path else found == {}, found

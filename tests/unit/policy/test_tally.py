@@ -1,22 +1,23 @@
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_mlgov.policy.pack import PolicyPack, Seat, Segregation
-from airflow_mlgov.policy.tally import Decision, Electorate, tally
+from airflow_mlgov.policy.pack import Absence, PolicyPack, Seat, Segregation
+from airflow_mlgov.policy.tally import Decision, Electorate, eligible, tally
 from airflow_mlgov.records.digest import Digest
 from airflow_mlgov.records.governance import Assurance, Choice, Vote
 from airflow_mlgov.records.people import Person
 
 REQUEST = Digest.of(b"request")
+NEW_YEAR = datetime(2026, 1, 1, tzinfo=UTC)
 COMMENT = "looked at the evidence"
 
 
-def make_pack(*seats: Seat, least: Assurance = Assurance.L0) -> PolicyPack:
+def make_pack(*seats: Seat, least: Assurance = Assurance.L0, **rules) -> PolicyPack:
     return PolicyPack(
         id="p",
         title="p",
@@ -31,7 +32,7 @@ def make_pack(*seats: Seat, least: Assurance = Assurance.L0) -> PolicyPack:
         valid_days=1,
         plans={},
         existing_approvals="keep",
-        **({"tiers": None} if "tiers" in PolicyPack.__dataclass_fields__ else {}),
+        **rules,
     )
 
 
@@ -40,9 +41,7 @@ def vote(
 ) -> Vote:
     person = Person(who, kw.pop("name", who))
     assurance = kw.pop("assurance", Assurance.L0)
-    return Vote(
-        index, REQUEST, person, choice, comment, assurance, datetime(2026, 1, 1, tzinfo=UTC)
-    )
+    return Vote(index, REQUEST, person, choice, comment, assurance, kw.pop("at", NEW_YEAR))
 
 
 NOBODY = Electorate(None, ())
@@ -136,3 +135,163 @@ def test_never_granted_without_two_different_entitled_people(answers):
     assert (result.decision is Decision.GRANTED) <= (set(sitting) == {"olivia", "victor"})
     counted = len(sitting) + (result.decision is Decision.DENIED)
     assert counted + len(result.refused) == len(votes) or result.decision is Decision.DENIED
+
+
+ALIASES = (("olivia", "17", "olivia@bank.example"), ("erin", "18"))
+
+
+def test_two_names_of_one_person_fill_one_seat():
+    pack = make_pack(
+        Seat("owner", 1, ("olivia",)), Seat("validator", 1, ("17", "victor")), identities=ALIASES
+    )
+    votes = [vote(1, "olivia"), vote(2, "17"), vote(3, "9", name="OLIVIA@bank.example")]
+    result = tally(pack, votes, NOBODY)
+    assert result.decision is Decision.OPEN
+    assert [refused.reasons for refused in result.refused] == [("the voter has voted before",)] * 2
+
+
+@pytest.mark.parametrize(
+    ("electorate", "reason"),
+    [
+        (Electorate(Person("18", "E. Example"), ()), "requester"),
+        (Electorate(None, ("18",)), "developer"),
+    ],
+)
+def test_segregation_holds_under_every_name(electorate, reason):
+    result = tally(make_pack(identities=ALIASES), [vote(1, "erin")], electorate)
+    assert reason in result.refused[0].reasons[0]
+
+
+def test_a_person_signed_in_by_number_sits_on_the_seat_of_their_name():
+    result = tally(make_pack(identities=ALIASES), [vote(1, "17"), vote(2, "victor")], NOBODY)
+    assert result.decision is Decision.GRANTED
+
+
+def away(user: str = "olivia", deputy: str | None = "dora") -> Absence:
+    return Absence(user, date(2026, 1, 1), date(2026, 1, 3), deputy, "leave")
+
+
+def on(day: int) -> datetime:
+    return datetime(2026, 1, day, 23, 59, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(("day", "counts"), [(3, True), (4, False)])
+def test_a_deputy_votes_in_the_place_of_who_is_away_and_only_then(day, counts):
+    pack = make_pack(absences=(away(),))
+    result = tally(pack, [vote(1, "dora", at=on(day))], NOBODY)
+    assert bool(result.seats[0].votes) is counts
+    own = tally(pack, [vote(1, "olivia", at=on(day))], NOBODY)
+    assert bool(own.seats[0].votes) is not counts
+    if counts:
+        assert own.refused[0].reasons == (
+            "the policy pack says that the voter is away on that day",
+        )
+    else:
+        assert result.refused[0].reasons == ("the voter is on no seat of the policy pack",)
+
+
+def test_nobody_votes_for_who_is_away_without_a_deputy():
+    pack = make_pack(absences=(away(deputy=None),))
+    assert eligible(pack, pack.seats[0], NOBODY, on(2)) == ()
+    assert eligible(pack, pack.seats[0], NOBODY, on(4)) == ("olivia",)
+
+
+def test_one_place_is_taken_once_by_its_holder_or_the_deputy():
+    pack = make_pack(Seat("owner", 2, ("olivia", "victor")), absences=(away(),))
+    votes = [vote(1, "olivia", at=on(4)), vote(2, "dora", at=on(3))]
+    result = tally(pack, votes, NOBODY)
+    assert result.refused[0].reasons == ("somebody has voted in that place before",)
+    assert result.seats[0].open_count == 1
+
+
+def test_a_deputy_is_kept_off_by_segregation_too():
+    pack = make_pack(absences=(away(deputy="erin"),))
+    result = tally(pack, [vote(1, "erin", at=on(2))], ERIN_ASKED)
+    assert "the voter is the requester" in result.refused[0].reasons
+    assert eligible(pack, pack.seats[0], ERIN_ASKED, on(2)) == ()
+
+
+def test_a_deputy_on_a_seat_of_their_own_takes_one_place_and_not_two():
+    pack = make_pack(absences=(away(deputy="victor"),))
+    result = tally(pack, [vote(1, "victor", at=on(2)), vote(2, "victor", at=on(2))], NOBODY)
+    assert result.decision is Decision.OPEN
+    assert "voted before" in result.refused[0].reasons[0]
+
+
+TWO_OF_THREE = Seat("committee", 2, ("olivia", "victor", "vera"), veto=False)
+
+
+def test_without_a_veto_the_request_ends_when_too_few_places_are_left():
+    pack = make_pack(TWO_OF_THREE)
+    votes = [vote(1, "olivia", Choice.REJECT), vote(2, "victor")]
+    result = tally(pack, votes, NOBODY)
+    assert result.decision is Decision.OPEN
+    assert [other.index for other in result.objections] == [1]
+    assert tally(pack, [*votes, vote(3, "vera")], NOBODY).decision is Decision.GRANTED
+    ended = tally(pack, [*votes, vote(3, "vera", Choice.REJECT)], NOBODY)
+    assert ended.decision is Decision.DENIED
+    assert ended.decided_by.index == 3
+
+
+def test_without_a_veto_who_rejects_takes_the_own_approval_back():
+    pack = make_pack(TWO_OF_THREE)
+    votes = [vote(1, "olivia"), vote(2, "olivia", Choice.REJECT), vote(3, "victor")]
+    result = tally(pack, votes, NOBODY)
+    assert result.decision is Decision.OPEN
+    assert [seated.voter.id for seated in result.seats[0].votes] == ["victor"]
+
+
+def test_places_that_segregation_empties_are_not_waited_for():
+    pack = make_pack(TWO_OF_THREE)
+    barred = Electorate(None, ("vera",))
+    assert tally(pack, [vote(1, "olivia", Choice.REJECT)], barred).decision is Decision.DENIED
+
+
+def test_time_to_decide():
+    pack = make_pack(decide_within_days=2)
+    asked = Electorate(None, (), asked_at=NEW_YEAR)
+    end = NEW_YEAR + timedelta(days=2)
+    before = end - timedelta(seconds=1)
+    votes = [vote(1, "olivia", at=before), vote(2, "victor", at=end)]
+    assert tally(pack, votes, asked, now=before).decision is Decision.OPEN
+    over = tally(pack, votes, asked, now=end)
+    assert (over.decision, over.decided_by) == (Decision.DENIED, None)
+    assert over.refused[0].reasons == ("the time to decide was over",)
+    granted = [vote(1, "olivia", at=before), vote(2, "victor", at=before)]
+    assert tally(pack, granted, asked, now=end).decision is Decision.GRANTED
+
+
+PEOPLE = ["olivia", "17", "victor", "erin", "18", "dora"]
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(PEOPLE), st.sampled_from(list(Choice)), st.integers(1, 5), st.booleans()
+        ),
+        max_size=12,
+    ),
+    st.booleans(),
+)
+def test_whatever_is_answered_no_place_and_no_person_counts_twice(answers, veto):
+    pack = make_pack(
+        Seat("owner", 1, ("17", "victor"), veto),
+        Seat("validator", 1, ("victor", "erin", "olivia"), veto),
+        least=Assurance.L1,
+        identities=ALIASES,
+        absences=(away("17"), away("victor", "olivia")),
+    )
+    votes = [
+        vote(
+            index, who, choice, at=on(day), assurance=Assurance.L1 if is_attested else Assurance.L0
+        )
+        for index, (who, choice, day, is_attested) in enumerate(answers, 1)
+    ]
+    result = tally(pack, votes, ERIN_ASKED)
+    sitting = [v for seat in result.seats for v in seat.votes]
+    people = [next(iter(pack.names(v.voter))) for v in sitting]
+    assert len(set(people)) == len(people)
+    assert "erin" not in people
+    assert all(v.assurance is Assurance.L1 for v in sitting)
+    attested = tally(pack, [v for v in votes if v.assurance is Assurance.L1], ERIN_ASKED)
+    assert (attested.decision, attested.seats) == (result.decision, result.seats)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import base64
 import json
+from datetime import timedelta
 
 import pytest
 
@@ -73,7 +74,7 @@ def test_one_person_is_never_counted_twice(candidate):
 
 def test_one_rejection_ends_it(candidate):
     request = candidate.ask()
-    with pytest.raises(ApprovalDeniedError, match="was rejected"):
+    with pytest.raises(ApprovalDeniedError, match="denied: rejected by an approver"):
         candidate.answer(request, "victor", Choice.REJECT)
     assert len(candidate.kinds("approval.denied")) == 1
     with pytest.raises(ApprovalDeniedError):
@@ -191,6 +192,19 @@ def test_a_gate_resumes_after_the_inventory_names_another_developer(candidate):
 def test_what_is_on_record_about_a_vote_stays_as_it_is(candidate, monkeypatch):
     request = candidate.ask()
     candidate.answer(request, "erin")
-    monkeypatch.setattr("airflow_mlgov.policy.tally._is_requester", lambda *_: False)
+    monkeypatch.setattr("airflow_mlgov.policy.tally._objections", lambda *_: iter(()))
     count_votes(candidate.gov, request)
     assert len(reasons(candidate)) == 2
+
+
+def test_time_runs_out_for_a_request_and_denies_it(candidate):
+    candidate.with_pack("valid_days:", "decide_within_days: 3\nvalid_days:")
+    candidate.validate_model()
+    request = candidate.ask()
+    candidate.answer(request, "olivia")
+    candidate.clock.moment += timedelta(days=3)
+    with pytest.raises(ApprovalDeniedError, match="nobody decided in time"):
+        candidate.answer(request, "victor")
+    (denied,) = candidate.kinds("approval.denied")
+    assert denied.body["reason"] == "nobody decided in time"
+    assert "the time to decide was over" in reasons(candidate)

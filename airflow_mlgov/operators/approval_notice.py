@@ -1,0 +1,49 @@
+"""What notifiers learn of a gate that waits."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from airflow_mlgov.service.approvals import Standing
+
+
+def notice_of(standing: Standing, action_url: str, *, is_reminder: bool) -> dict[str, Any]:
+    """Return what notifiers are told about a request that waits, under ``mlgov`` in the context.
+
+    Args:
+        standing: Where it stands.
+        action_url: Where it is answered in Airflow; empty if Airflow does not know its address.
+        is_reminder: Whether a day of the pack's reminders is the occasion, and no answer.
+
+    Returns:
+        ``model``, ``version``, ``target``, ``request``, ``action_url``; ``open_seats``: a list of
+        ``{"role", "open", "who_may"}``; ``decide_by`` (ISO 8601, or None), ``is_reminder`` and
+        ``is_escalated``.
+    """
+    return {
+        **subject_of(standing),
+        "action_url": action_url,
+        "open_seats": [
+            {
+                "role": seat.seat.role,
+                "open": seat.open_count,
+                "who_may": list(standing.may_still_fill(seat.seat)),
+            }
+            for seat in standing.count.seats
+            if seat.open_count
+        ],
+        "decide_by": standing.decide_by.isoformat() if standing.decide_by else None,
+        "is_reminder": is_reminder,
+        "is_escalated": standing.is_escalated,
+    }
+
+
+def subject_of(standing: Standing) -> dict[str, str]:
+    """Return what a request is about."""
+    return {
+        "model": standing.request.model,
+        "version": str(standing.request.version),
+        "target": standing.request.target,
+        "request": str(standing.request.digest),
+    }
