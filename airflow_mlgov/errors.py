@@ -25,7 +25,7 @@ MlgovError                      code, retryable, diagnostics()
 ├─ ApprovalDeniedError          people said no; asking again needs a new version
 ├─ VoteRefusedError             an answer to a gate is no vote, or is one that does not count
 ├─ NotEntitledError             who asks may not resume this model, or revoke its approvals
-├─ NotStoppedError              a model is to be resumed that is not stopped
+├─ NotInForceError              a model is to be resumed that is not stopped
 └─ GuardRefusedError            a model version may not be used now (check, reason, remedy)
 ```
 
@@ -236,10 +236,10 @@ class NotEntitledError(MlgovError):
     code = "not_entitled"
 
 
-class NotStoppedError(MlgovError):
-    """A model is to be resumed that is not stopped; a retry does not help."""
+class NotInForceError(MlgovError):
+    """What is to be ended is not in force: a stop, an open finding; a retry does not help."""
 
-    code = "not_stopped"
+    code = "not_in_force"
 
 
 class GuardRefusedError(MlgovError):

@@ -1,4 +1,4 @@
-"""What signed-in people tell the api-server: stop a model, resume it, revoke an approval.
+"""What signed-in people tell the api-server about models, approvals and findings.
 
 Airflow guards its own routes only: each route of an app that a plugin brings must ask for the user.
 Who is signed in is told by Airflow; what that person may do is read from inventory and policy pack.
@@ -7,18 +7,20 @@ Who is signed in is told by Airflow; what that person may do is read from invent
 from __future__ import annotations
 
 import logging
+from datetime import date
 from typing import TYPE_CHECKING, Any
 
 from airflow_mlgov.errors import (
     ArtefactError,
     MlgovError,
     NotEntitledError,
-    NotStoppedError,
+    NotInForceError,
     UnknownSubjectError,
 )
 from airflow_mlgov.records.digest import Digest
 from airflow_mlgov.records.kinds import KeyRole
 from airflow_mlgov.records.people import Person
+from airflow_mlgov.service.settle_finding import accept_finding, close_finding
 from airflow_mlgov.service.stop import MAX_REASON, resume_model, revoke_approval, stop_model
 
 if TYPE_CHECKING:
@@ -29,23 +31,46 @@ if TYPE_CHECKING:
 _STATUS: dict[type[Exception], int] = {
     NotEntitledError: 403,
     UnknownSubjectError: 404,
-    NotStoppedError: 409,
+    NotInForceError: 409,
 }
 log = logging.getLogger(__name__)
 
 
 def build_app() -> FastAPI:
     """Return the app; Airflow mounts it under ``/mlgov``."""
-    from airflow.api_fastapi.core_api.security import get_user
-    from fastapi import Body, Depends, FastAPI
+    from fastapi import FastAPI
 
     app = FastAPI(title="airflow-mlgov", docs_url=None, redoc_url=None, openapi_url=None)
     app.add_exception_handler(MlgovError, _refusal)
-    # As defaults, not in annotations: FastAPI looks those up among the module's names.
-    signed_in = Depends(get_user)
-    why = Body(embed=True, min_length=1, max_length=MAX_REASON, pattern=r"\S")
+    _add_orders(app)
+    _add_findings(app)
+    return app
 
-    # Plain functions, so that they run in threads: they wait for the ledger.
+
+# Below, what a route takes stands in defaults and not in annotations: FastAPI looks those up among
+# the module's names. Routes are plain functions, so that they run in threads: they wait for the
+# ledger.
+
+
+def _signed_in() -> Any:
+    from airflow.api_fastapi.core_api.security import get_user
+    from fastapi import Depends
+
+    return Depends(get_user)
+
+
+def _said(**limits: Any) -> Any:
+    from fastapi import Body
+
+    return Body(embed=True, **limits)
+
+
+_REASON = {"min_length": 1, "max_length": MAX_REASON, "pattern": r"\S"}
+
+
+def _add_orders(app: FastAPI) -> None:
+    signed_in, why = _signed_in(), _said(**_REASON)
+
     @app.post("/api/models/{model}/stop")
     def stop(model: str, reason: str = why, user: Any = signed_in) -> dict[str, Any]:
         gov, person = _opened(), _person(user)
@@ -62,7 +87,21 @@ def build_app() -> FastAPI:
         receipt = revoke_approval(_opened(), _digest(request), reason, _person(user))
         return {"request_sha256": request, **_on_record(receipt)}
 
-    return app
+
+def _add_findings(app: FastAPI) -> None:
+    signed_in, why, day = _signed_in(), _said(**_REASON), _said()
+
+    @app.post("/api/models/{model}/findings/{finding}/close")
+    def close(model: str, finding: str, reason: str = why, user: Any = signed_in) -> dict[str, Any]:
+        receipt = close_finding(_opened(), model, finding, reason, _person(user))
+        return {"finding": finding, **_on_record(receipt)}
+
+    @app.post("/api/models/{model}/findings/{finding}/accept")
+    def accept(
+        model: str, finding: str, reason: str = why, until: date = day, user: Any = signed_in
+    ) -> dict[str, Any]:
+        receipt = accept_finding(_opened(), model, finding, reason, _person(user), until=until)
+        return {"finding": finding, "until": until.isoformat(), **_on_record(receipt)}
 
 
 def _opened() -> Any:

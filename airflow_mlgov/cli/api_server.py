@@ -15,7 +15,7 @@ from airflow_mlgov.errors import (
     LedgerUnavailableError,
     MlgovError,
     NotEntitledError,
-    NotStoppedError,
+    NotInForceError,
     UnknownSubjectError,
 )
 
@@ -27,30 +27,30 @@ _MOST_BYTES = 64 * 1024
 _ERRORS: dict[int, type[MlgovError]] = {
     403: NotEntitledError,
     404: UnknownSubjectError,
-    409: NotStoppedError,
+    409: NotInForceError,
     503: LedgerUnavailableError,
 }
 
 
-def tell_api_server(url: str | None, *path: str, reason: str) -> dict[str, Any]:
-    """Post a reason to our app in the api-server and return its answer.
+def tell_api_server(url: str | None, *path: str, **said: str) -> dict[str, Any]:
+    """Post what somebody says to our app in the api-server and return its answer.
 
     Args:
         url: Address of the api-server; None for ``[api] base_url``.
         path: Parts of the path under ``/mlgov/api``.
-        reason: Why.
+        **said: ``reason`` and what else the route takes.
 
     Raises:
         ConfigurationError: There is no token, it has ended, or the address is not an api-server's
             with our plugin; a retry does not help.
         NotEntitledError: The user may not.
         UnknownSubjectError: The api-server does not know the model or request.
-        NotStoppedError: The model is not stopped.
+        NotInForceError: The model is not stopped, the finding is not open.
         LedgerUnavailableError: The api-server cannot write the ledger now; a retry may help.
     """
     address = f"{_base(url)}/mlgov/api/{'/'.join(quote(part, safe='') for part in path)}"
     headers = {"Authorization": f"Bearer {_token()}", "Content-Type": "application/json"}
-    body = json.dumps({"reason": reason}).encode()
+    body = json.dumps(said).encode()
     request = urllib.request.Request(address, body, headers, method="POST")  # noqa: S310
     try:
         with urllib.request.build_opener(_NoRedirect).open(request, timeout=_TIMEOUT_S) as answer:

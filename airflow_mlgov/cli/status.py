@@ -211,6 +211,7 @@ def _finding(finding: Finding, now: datetime) -> dict[str, Any]:
         "owner": finding.owner,
         "due_at": _when(finding.due_at),
         "overdue": now > finding.due_at,
+        "accepted_until": _when(finding.accepted_until if finding.is_accepted(now) else None),
         "version": str(finding.version),
     }
 

@@ -220,6 +220,12 @@ def _findings(form: ApprovalForm) -> str:
         f"{escape(finding.owner)} | {finding.due_at:%Y-%m-%d} |"
         for finding in form.findings
     ]
+    lines += [
+        f"\n{escape(finding.id)} was accepted by {escape(finding.settled_by)} until "
+        f"{finding.accepted_until:%Y-%m-%d %H:%M} UTC: {escape(finding.reason)}"
+        for finding in form.findings
+        if finding.accepted_until
+    ]
     return "\n".join(lines)
 
 

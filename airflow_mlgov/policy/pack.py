@@ -88,6 +88,21 @@ class Reminders:
 
 
 @dataclass(frozen=True, slots=True)
+class FindingRules:
+    """Who settles findings, besides nobody who built the version.
+
+    Attributes:
+        close: Ids or names of those who may close one that is remedied.
+        accept: Ids or names of those who may accept its risk for a time.
+        accept_max_days: For how long at most.
+    """
+
+    close: tuple[str, ...]
+    accept: tuple[str, ...]
+    accept_max_days: int
+
+
+@dataclass(frozen=True, slots=True)
 class PlannedTest:
     """One line of a validation plan.
 
@@ -133,6 +148,7 @@ class PolicyPack:
         decide_within_days: Days after which a request that is not decided is denied; None for
             never.
         reminders: When a gate that waits speaks again; None for never.
+        findings: Who settles findings; None if those on the seats close them and nobody may accept.
     """
 
     id: str
@@ -155,6 +171,7 @@ class PolicyPack:
     absences: tuple[Absence, ...] = ()
     decide_within_days: int | None = None
     reminders: Reminders | None = None
+    findings: FindingRules | None = None
 
     @property
     def users(self) -> tuple[str, ...]:

@@ -19,6 +19,7 @@ from airflow_mlgov.policy.documents import (
 )
 from airflow_mlgov.policy.pack import (
     Absence,
+    FindingRules,
     PlannedTest,
     PolicyPack,
     Reminders,
@@ -96,6 +97,7 @@ def inspect_pack(source: bytes, file: str) -> tuple[PolicyPack | None, list[Docu
         *_seat_problems(document, pack),
         *map(document.locate, _absence_problems(pack)),
         *map(document.locate, _reminder_problems(pack)),
+        *map(document.locate, _finding_rule_problems(pack)),
         *_plan_problems(document, pack),
         *_tier_problems(document, pack),
     ]
@@ -128,7 +130,13 @@ def _pack(document: Document) -> PolicyPack:
         absences=tuple(map(_absence, said.get("absences", ()))),
         decide_within_days=said.get("decide_within_days"),
         reminders=_reminders(said["reminders"]) if "reminders" in said else None,
+        findings=_finding_rules(said["findings"]) if "findings" in said else None,
     )
+
+
+def _finding_rules(said: dict[str, Any]) -> FindingRules:
+    accept = tuple(said.get("accept", ()))
+    return FindingRules(tuple(said["close"]), accept, said.get("accept_max_days", 0))
 
 
 def _reminders(said: dict[str, Any]) -> Reminders:
@@ -220,6 +228,18 @@ def _reminder_problems(pack: PolicyPack) -> Iterator[Departure]:
             problem = f"day {days} comes when the request is denied already."
             remedy = f"Write days below `decide_within_days`, which is {last}."
             yield Departure(("reminders", key), problem, remedy)
+
+
+def _finding_rule_problems(pack: PolicyPack) -> Iterator[Departure]:
+    said = pack.findings
+    if said is None or bool(said.accept) == bool(said.accept_max_days):
+        return
+    if said.accept:
+        problem = "nothing says for how long a finding may be accepted."
+        yield Departure(("findings", "accept_max_days"), problem, "Add it, in days.")
+    else:
+        problem = "nobody may accept a finding, for however long."
+        yield Departure(("findings", "accept_max_days"), problem, "Add `accept`, or take it out.")
 
 
 def _overlap(pack: PolicyPack, one: Absence, other: Absence) -> bool:

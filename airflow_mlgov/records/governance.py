@@ -116,7 +116,10 @@ class Finding:
         summary: What is wrong.
         owner: Who must deal with it.
         due_at: By when.
-        is_open: False once it was closed or accepted.
+        is_open: False once it was closed.
+        accepted_until: Until when its risk is accepted; None if nobody has accepted it.
+        settled_by: Who closed or accepted it last; empty if nobody did.
+        reason: Why they did.
     """
 
     id: str
@@ -128,6 +131,13 @@ class Finding:
     owner: str
     due_at: datetime
     is_open: bool = True
+    accepted_until: datetime | None = None
+    settled_by: str = ""
+    reason: str = ""
+
+    def is_accepted(self, now: datetime) -> bool:
+        """Tell whether somebody carries its risk now; afterwards it is as if nobody had."""
+        return self.is_open and self.accepted_until is not None and now < self.accepted_until
 
 
 @dataclass(frozen=True, slots=True)

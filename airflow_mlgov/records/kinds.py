@@ -93,7 +93,10 @@ KINDS = MappingProxyType(
                 Retention.APPROVAL,
                 "finding severity test due_at",
             ),
-            _kind("finding.closed", "attestor", Retention.APPROVAL, "finding"),
+            _kind("finding.closed", "attestor", Retention.APPROVAL, "finding", "closed_by"),
+            _kind(
+                "finding.accepted", "attestor", Retention.APPROVAL, "finding until", "accepted_by"
+            ),
             _kind(
                 "approval.requested",
                 "writer",

@@ -123,7 +123,7 @@ SHAPES: Mapping[str, Shape] = MappingProxyType(
     {
         **dict.fromkeys(_PLAIN_TEXTS.split(), TEXT),
         **dict.fromkeys(("sha256", "key", "vote", "stop"), DIGEST),
-        **dict.fromkeys(("due_at", "answered_at"), MOMENT),
+        **dict.fromkeys(("due_at", "answered_at", "until"), MOMENT),
         **dict.fromkeys(("rows", "columns", "vote_index", "size", "count", "rotations"), _COUNT),
         "interval_s": _integer("a whole number of seconds from 1 to 31,536,000", 1, 31_536_000),
         **dict.fromkeys(("reasons", "differs"), _TEXTS),

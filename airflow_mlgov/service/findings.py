@@ -12,14 +12,21 @@ from airflow_mlgov.records.canonical import canonical_bytes
 from airflow_mlgov.records.clock import from_text
 from airflow_mlgov.records.digest import Digest
 from airflow_mlgov.records.governance import Finding, Severity
+from airflow_mlgov.records.kinds import KINDS
 from airflow_mlgov.records.people import Person
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from airflow_mlgov.service.ledger import LedgerView, SealedEntry
 
-FINDING_REMEDY = "A finding is dealt with by a new version that does not have it."
+FINDING_REMEDY = (
+    "Train a version that does not have it; or have it closed or accepted by those whom the policy "
+    "pack names: `airflow mlgov finding close` and `finding accept`."
+)
 ERASED, UNREADABLE = "(erased)", "(unreadable)"
 
+_KINDS = ("finding.opened", "finding.closed", "finding.accepted")
 _Key: TypeAlias = tuple[str, str, Digest]
 
 
@@ -37,7 +44,7 @@ def finding_id(model: str, version: Digest, test: str, segment: str) -> str:
 
 
 def open_findings(view: LedgerView, model: str | None = None) -> list[Finding]:
-    """Return the findings that nobody has closed, in the order in which they were opened.
+    """Return the findings that nobody has closed, accepted ones too, in the order of opening.
 
     Args:
         view: What is on record.
@@ -51,27 +58,31 @@ def all_findings(view: LedgerView, model: str | None = None) -> list[Finding]:
 
     A finding that a later run opens again after it was closed is open. Opening it again while it is
     open can make it worse (a higher severity, an earlier due date) and never better: running a test
-    once more postpones nothing.
+    once more postpones nothing. Opening it again ends an acceptance only if it got worse.
 
     Args:
         view: What is on record.
         model: Inventory id; None for every model.
     """
     known: dict[_Key, Finding] = {}
-    for entry in view.select("finding.opened", "finding.closed", model=model):
+    for entry in view.select(*_KINDS, model=model):
+        key = (entry.body["finding"], entry.model, _version_of(entry))
         if entry.kind == "finding.opened":
-            key = (entry.body["finding"], entry.model, _version_of(entry))
             known[key] = _merged(known.get(key), _opened(entry))
-            continue
-        for key in [key for key in known if _is_meant(entry, key)]:
-            known[key] = replace(known[key], is_open=False)
+        elif key in known:
+            known[key] = _settled(known[key], entry)
     return list(known.values())
 
 
-def high_findings(view: LedgerView, model: str, version: Digest) -> list[str]:
-    """Return the ids of a version's open High findings."""
-    found = (finding for finding in open_findings(view, model) if finding.version == version)
-    return [finding.id for finding in found if finding.severity is Severity.HIGH]
+def high_findings(view: LedgerView, model: str, version: Digest, now: datetime) -> list[str]:
+    """Return the ids of a version's open High findings whose risk nobody carries now."""
+    return [
+        finding.id
+        for finding in open_findings(view, model)
+        if finding.version == version
+        and finding.severity is Severity.HIGH
+        and not finding.is_accepted(now)
+    ]
 
 
 def severity_rank(severity: Severity) -> int:
@@ -79,15 +90,21 @@ def severity_rank(severity: Severity) -> int:
     return (Severity.LOW, Severity.MEDIUM, Severity.HIGH).index(severity)
 
 
-def _is_meant(closing: SealedEntry, key: _Key) -> bool:
-    finding, model, version = key
-    return (closing.body["finding"], closing.model, closing.version) == (finding, model, version)
+def _settled(finding: Finding, entry: SealedEntry) -> Finding:
+    is_accepted = entry.kind == "finding.accepted"
+    return replace(
+        finding,
+        is_open=finding.is_open and is_accepted,
+        accepted_until=from_text(entry.body["until"]) if is_accepted else None,
+        settled_by=_read(lambda: _name_of(entry.person(KINDS[entry.kind].author))),
+        reason=_read(lambda: entry.text("reason")),
+    )
 
 
 def _version_of(entry: SealedEntry) -> Digest:
     if entry.version is None:
         raise LedgerIntegrityError(
-            f"Ledger entry {entry.index} opens a finding on no model version."
+            f"Ledger entry {entry.index} is about a finding on no model version."
         )
     return entry.version
 

@@ -64,7 +64,7 @@ def request_approval(gov: Governance, question: Question) -> ApprovalRequest:
     view = gov.ledger.view()
     version = question.version or candidate_of_run(view, entry.id, question.source)
     evidence = _required_evidence(gov, view, entry, pack, version)
-    _refuse_open_high_findings(view, entry.id, version)
+    _refuse_open_high_findings(gov, view, entry.id, version)
     put_pack_on_record(gov, pack)
     source = question.source
     request = ApprovalRequest(
@@ -203,8 +203,10 @@ def _data_evidence(view: LedgerView, trained: SealedEntry) -> list[tuple[str, Di
     ]
 
 
-def _refuse_open_high_findings(view: LedgerView, model: str, version: Digest) -> None:
-    high = high_findings(view, model, version)
+def _refuse_open_high_findings(
+    gov: Governance, view: LedgerView, model: str, version: Digest
+) -> None:
+    high = high_findings(view, model, version, gov.clock.now())
     if high:
         raise RequestRefusedError(
             f"Version {version} of model {model!r} has open High findings: {', '.join(high)}.",

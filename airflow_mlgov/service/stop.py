@@ -12,7 +12,7 @@ from dataclasses import replace
 from airflow_mlgov.errors import (
     ConfigurationError,
     NotEntitledError,
-    NotStoppedError,
+    NotInForceError,
     UnknownSubjectError,
 )
 from airflow_mlgov.records.canonical import signable_text
@@ -51,7 +51,7 @@ def stop_model(
     if model not in gov.inventory and not gov.ledger.view().select(model=model):
         gov.model(model)
     draft = EntryDraft("model.stopped", model, None, {}, (model,))
-    return _write(gov, draft, reason, person, role)
+    return sign_order(gov, draft, reason, person, role)
 
 
 def resume_model(gov: Governance, model: str, reason: str, person: Person) -> SealedReceipt:
@@ -68,16 +68,16 @@ def resume_model(gov: Governance, model: str, reason: str, person: Person) -> Se
     Raises:
         UnknownSubjectError: The inventory has no such model; a retry does not help.
         NotEntitledError: The person may not; a retry does not help.
-        NotStoppedError: It is not stopped; a retry does not help.
+        NotInForceError: It is not stopped; a retry does not help.
         ConfigurationError: There is no reason, or the key is not here; a retry does not help.
         LedgerUnavailableError: The ledger cannot be read or written; a retry may help.
     """
     check_entitled(gov, model, person)
     stop = stop_in_force(gov.ledger.view(), model)
     if stop is None:
-        raise NotStoppedError(f"Model {model!r} is not stopped.")
+        raise NotInForceError(f"Model {model!r} is not stopped.")
     draft = EntryDraft("model.resumed", model, None, {"stop": stop.key}, (model,))
-    return _write(gov, draft, reason, person, KeyRole.ATTESTOR)
+    return sign_order(gov, draft, reason, person, KeyRole.ATTESTOR)
 
 
 def revoke_approval(gov: Governance, request: Digest, reason: str, person: Person) -> SealedReceipt:
@@ -106,7 +106,7 @@ def revoke_approval(gov: Governance, request: Digest, reason: str, person: Perso
     check_entitled(gov, model, person)
     body = {"request_sha256": str(request)}
     draft = EntryDraft("approval.revoked", model, version, body, (str(request),))
-    return _write(gov, draft, reason, person, KeyRole.ATTESTOR)
+    return sign_order(gov, draft, reason, person, KeyRole.ATTESTOR)
 
 
 def stop_in_force(view: LedgerView, model: str) -> SealedEntry | None:
@@ -154,9 +154,15 @@ def check_entitled(gov: Governance, model: str, person: Person) -> None:
         )
 
 
-def _write(
+def sign_order(
     gov: Governance, draft: EntryDraft, reason: str, person: Person, role: KeyRole
 ) -> SealedReceipt:
+    """Put on record what a person orders, with the reason, under a role's key.
+
+    Raises:
+        ConfigurationError: There is no reason, or the key is not here; a retry does not help.
+        LedgerUnavailableError: The ledger cannot be written; a retry may help.
+    """
     text = signable_text(reason, MAX_REASON).strip()
     if not text:
         raise ConfigurationError("There is no reason.", remedy="Say why.")

@@ -82,7 +82,7 @@ def clear_promotion(gov: Governance, view: LedgerView, use: Use, version: Digest
     approval = (own or unused)[-1]
     if own:
         _refuse_replaced(view, use, approval)
-    _refuse_open_high_findings(view, use, version)
+    _refuse_open_high_findings(gov, view, use, version)
     return _still_holds(gov, use, version, approval)
 
 
@@ -285,8 +285,10 @@ def _refuse_replaced(view: LedgerView, use: Use, approval: Standing) -> None:
         )
 
 
-def _refuse_open_high_findings(view: LedgerView, use: Use, version: Digest) -> None:
-    high = high_findings(view, use.model, version)
+def _refuse_open_high_findings(
+    gov: Governance, view: LedgerView, use: Use, version: Digest
+) -> None:
+    high = high_findings(view, use.model, version, gov.clock.now())
     if high:
         raise GuardRefusedError(
             "findings",

@@ -161,7 +161,7 @@ def _drafts(view: LedgerView, standing: Standing) -> Iterator[EntryDraft]:
             yield _refusal(standing, refused)
     is_decided = any(entry.kind != "approval.vote_refused" for entry in on_record)
     if standing.decision is Decision.GRANTED and not is_decided:
-        high = high_findings(view, request.model, request.version)
+        high = high_findings(view, request.model, request.version, standing.counted_at)
         if high:
             raise RequestRefusedError(
                 f"All seats are filled, but version {request.version} has open High findings: "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,6 +17,7 @@ from airflow_mlgov.errors import ConfigurationError, LedgerUnavailableError
 from airflow_mlgov.plugins.mlgov import MlgovPlugin
 from airflow_mlgov.records.kinds import KeyRole
 from airflow_mlgov.records.people import Person
+from airflow_mlgov.service.ledger import EntryDraft
 from airflow_mlgov.service.stop import stop_in_force
 
 _SERVICE = Path(__file__).parents[1] / "service" / "conftest.py"
@@ -27,6 +29,7 @@ world, candidate = service.world, service.candidate
 
 STOP = "/mlgov/api/models/retail_pd/stop"
 RESUME = "/mlgov/api/models/retail_pd/resume"
+AT = "2027-01-01T00:00:00.000Z"
 NO_REQUEST = "sha256:" + "0" * 64
 
 
@@ -45,8 +48,8 @@ class Server:
         signed_in = SimpleNamespace(get_id=lambda: user, get_name=lambda: f"{user} Surname")
         self.app.dependency_overrides[get_user] = lambda: signed_in
 
-    def post(self, path: str, reason: str = "it scores nonsense") -> tuple[int, dict]:
-        answer = self.client.post(path, json={"reason": reason})
+    def post(self, path: str, reason: str = "it scores nonsense", **said) -> tuple[int, dict]:
+        answer = self.client.post(path, json={"reason": reason, **said})
         return answer.status_code, answer.json()
 
     def is_stopped(self) -> bool:
@@ -159,3 +162,28 @@ def test_whoever_asks_is_told_when_the_ledger_cannot_be_written(server, monkeypa
 def test_there_is_nothing_to_look_at(server):
     for path in ("/mlgov/docs", "/mlgov/openapi.json", STOP):
         assert server.client.get(path).status_code in {404, 405}
+
+
+def test_findings_are_settled_by_whom_the_pack_names(server):
+    world = server.world
+    rules = "findings: {close: [victor], accept: [olivia], accept_max_days: 30}\nvalid_days:"
+    world.with_pack("valid_days:", rules)
+    path = "/mlgov/api/models/retail_pd/findings/F-0000000a"
+    body = {"finding": "F-0000000a", "severity": "high", "test": "t", "due_at": AT}
+    draft = EntryDraft("finding.opened", "retail_pd", world.version, body, ("a",))
+    world.gov.ledger.seal(world.gov.ledger.append(draft))
+    until = (world.clock.moment + timedelta(days=3)).date().isoformat()
+
+    server.sign_in("victor")
+    assert server.post(f"{path}/accept", until=until)[0] == 403
+    server.sign_in("olivia")
+    assert server.post(f"{path}/close")[0] == 403
+    assert server.post(f"{path}/accept", until="soon")[0] == 422
+    status, said = server.post(f"{path}/accept", until=until)
+    assert (status, said["until"]) == (200, until)
+    (entry,) = world.kinds("finding.accepted")
+    assert entry.person("accepted_by") == Person("olivia", "olivia Surname")
+    server.sign_in("victor")
+    assert server.post(f"{path}/close")[0] == 200
+    assert server.post(f"{path}/close")[0] == 409
+    assert server.post(f"{path[:-1]}b/close")[0] == 404

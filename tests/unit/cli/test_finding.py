@@ -95,6 +95,8 @@ def test_worst_first_then_soonest_due(rules, capsys):
         "owner": "olivia",
         "test": "stability.psi",
         "summary": f"{LATE} [bold]was found",
+        "settled_by": "",
+        "reason": "",
     }
 
 

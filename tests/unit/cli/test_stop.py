@@ -19,7 +19,10 @@ from fastapi.responses import RedirectResponse
 from airflow_mlgov.api.app import build_app
 from airflow_mlgov.cli.api_server import TOKEN_VARIABLE
 from airflow_mlgov.errors import LedgerUnavailableError
+from airflow_mlgov.service.ledger import EntryDraft
 from airflow_mlgov.service.stop import stop_in_force
+
+AT = "2027-01-01T00:00:00.000Z"
 
 
 def user_of(request: Request):
@@ -110,6 +113,25 @@ def test_the_api_server_revokes(governed, airflow, url):
     (revoked,) = governed.kinds("approval.revoked")
     assert ended.json == [{"request_sha256": str(request.digest), "entry": str(revoked.index)}]
     assert (revoked.person("revoked_by").id, revoked.text("reason")) == ("victor", "wrong cut-off")
+
+
+def test_the_api_server_settles_findings(governed, airflow, url):
+    rules = "findings: {close: [victor], accept: [victor], accept_max_days: 30}\nvalid_days:"
+    governed.with_pack("valid_days:", rules)
+    body = {"finding": "F-0000000a", "severity": "high", "test": "t", "due_at": AT}
+    draft = EntryDraft("finding.opened", "retail_pd", governed.version, body, ("a",))
+    governed.gov.ledger.seal(governed.gov.ledger.append(draft))
+    until = governed.clock.moment.date().isoformat()
+    asked = ("F-0000000a", "--model", "retail_pd", "--reason", "small", "--url", url)
+
+    ended = airflow("finding", "accept", *asked, "--until", "soon")
+    assert (ended.code, "'soon' is no day" in ended.err) == (64, True)
+    ended = airflow("finding", "accept", *asked, "--until", until, "--output", "json")
+    assert (ended.code, ended.json[0]["until"]) == (0, until)
+    (accepted,) = governed.kinds("finding.accepted")
+    assert accepted.person("accepted_by").id == "victor"
+    assert airflow("finding", "close", *asked).code == 0
+    assert len(governed.kinds("finding.closed")) == 1
 
 
 @pytest.mark.parametrize(

@@ -77,6 +77,7 @@ BODY: dict[str, Any] = {
     "test": "discrimination.auc",
     "segment": "",
     "due_at": "2026-07-01T00:00:00.000Z",
+    "until": "2026-07-01T00:00:00.000Z",
     "answered_at": "2999-12-31T23:59:59.999Z",
     "request": {"v": 1},
     "target": "production",
@@ -296,7 +297,7 @@ def test_a_body_of_another_shape_is_refused(key: str, value: Any) -> None:
 OF_A_VERSION = {
     *("approval.requested", "approval.voted", "approval.vote_refused", "approval.granted"),
     *("approval.denied", "approval.consumed", "approval.vote_voided", "approval.revoked"),
-    *("finding.opened", "finding.closed"),
+    *("finding.opened", "finding.closed", "finding.accepted"),
     *("model.trained", "model.registered", "model.validated", "model.promoted", "model.scored"),
 }
 

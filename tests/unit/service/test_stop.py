@@ -9,7 +9,7 @@ from airflow_mlgov.errors import (
     GuardRefusedError,
     LedgerIntegrityError,
     NotEntitledError,
-    NotStoppedError,
+    NotInForceError,
     UnknownSubjectError,
 )
 from airflow_mlgov.policy.inventory import Mode
@@ -236,7 +236,7 @@ def test_what_cannot_be_done(promoted):
         resume_model(gov, "unknown", "why", VICTOR)
     with pytest.raises(UnknownSubjectError, match="holds no request sha256:00"):
         revoke_approval(gov, Digest.parse("sha256:" + "0" * 64), "why", VICTOR)
-    with pytest.raises(NotStoppedError):
+    with pytest.raises(NotInForceError):
         resume_model(gov, "retail_pd", "why", VICTOR)
     with pytest.raises(ConfigurationError, match="no reason"):
         stop_model(gov, "retail_pd", " \n", ZOE)

@@ -1,0 +1,141 @@
+"""Closing findings that are remedied, and accepting the risk of others for a time.
+
+Both take the attestor's key, which no task holds, and a person whom the policy pack in force names
+and who did not build the version.
+
+Source:
+    SR 26-2 (effective challenge) and PRA SS1/23 principle 4 (independent validation): whoever
+    challenges a model has not built it.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, time, timedelta
+
+from airflow_mlgov.errors import (
+    NotEntitledError,
+    NotInForceError,
+    UnknownSubjectError,
+)
+from airflow_mlgov.policy.pack import PolicyPack
+from airflow_mlgov.records.clock import to_text
+from airflow_mlgov.records.governance import Finding
+from airflow_mlgov.records.kinds import KeyRole
+from airflow_mlgov.records.people import Person
+from airflow_mlgov.service.approvals import person_of
+from airflow_mlgov.service.findings import all_findings
+from airflow_mlgov.service.governance import Governance
+from airflow_mlgov.service.ledger import EntryDraft, LedgerView, SealedReceipt
+from airflow_mlgov.service.stop import sign_order
+
+
+def close_finding(
+    gov: Governance, model: str, finding: str, reason: str, person: Person
+) -> SealedReceipt:
+    """Close a finding that is remedied. The same test opens it again if it fails once more.
+
+    Args:
+        gov: With the attestor's key.
+        model: Inventory id.
+        finding: Its id, ``F-`` and 8 hexadecimal characters.
+        reason: How it was remedied.
+        person: Who closes it.
+
+    Raises:
+        UnknownSubjectError: There is no such model or finding; a retry does not help.
+        NotInForceError: It is closed already; a retry does not help.
+        NotEntitledError: The person may not; a retry does not help.
+        ConfigurationError: There is no reason, or the key is not here; a retry does not help.
+        LedgerUnavailableError: The ledger cannot be read or written; a retry may help.
+    """
+    view = gov.ledger.view()
+    found = _open_finding(gov, view, model, finding)
+    pack = gov.pack_for(gov.model(model))
+    may = pack.findings.close if pack.findings else _seated(pack)
+    _check_entitled(gov, view, found, person, may, "close")
+    draft = EntryDraft("finding.closed", model, found.version, {"finding": finding}, (finding,))
+    return sign_order(gov, draft, reason, person, KeyRole.ATTESTOR)
+
+
+def accept_finding(
+    gov: Governance, model: str, finding: str, reason: str, person: Person, *, until: date
+) -> SealedReceipt:
+    """Accept the risk of a finding until a day: until then it blocks nothing, and is shown.
+
+    Args:
+        gov: With the attestor's key.
+        model: Inventory id.
+        finding: Its id, ``F-`` and 8 hexadecimal characters.
+        reason: Why its risk can be carried.
+        person: Who carries it.
+        until: Last day, included, in UTC; at most the pack's ``accept_max_days`` from today.
+
+    Raises:
+        UnknownSubjectError: There is no such model or finding; a retry does not help.
+        NotInForceError: It is closed; a retry does not help.
+        NotEntitledError: The person may not, or not until then; a retry does not help.
+        ConfigurationError: There is no reason, or the key is not here; a retry does not help.
+        LedgerUnavailableError: The ledger cannot be read or written; a retry may help.
+    """
+    view = gov.ledger.view()
+    found = _open_finding(gov, view, model, finding)
+    rules = gov.pack_for(gov.model(model)).findings
+    _check_entitled(gov, view, found, person, rules.accept if rules else (), "accept")
+    today = gov.clock.now().astimezone(UTC).date()
+    latest = today + timedelta(days=rules.accept_max_days if rules else 0)
+    if not today <= until <= latest:
+        raise NotEntitledError(
+            f"The policy pack lets a finding be accepted until {latest}, not until {until}.",
+            remedy=f"Name a day from {today} to {latest}, or have it remedied and closed.",
+        )
+    end = datetime.combine(until + timedelta(days=1), time(), UTC)
+    body = {"finding": finding, "until": to_text(end)}
+    draft = EntryDraft("finding.accepted", model, found.version, body, (finding,))
+    return sign_order(gov, draft, reason, person, KeyRole.ATTESTOR)
+
+
+def _open_finding(gov: Governance, view: LedgerView, model: str, finding: str) -> Finding:
+    gov.model(model)
+    found = [known for known in all_findings(view, model) if known.id == finding]
+    if not found:
+        raise UnknownSubjectError(
+            f"Model {model!r} has no finding {finding!r}.",
+            remedy="`airflow mlgov finding list --all` shows which there are.",
+        )
+    still_open = [known for known in found if known.is_open]
+    if not still_open:
+        raise NotInForceError(f"Finding {finding} is closed already.")
+    return still_open[-1]
+
+
+def _seated(pack: PolicyPack) -> tuple[str, ...]:
+    return tuple(user for seat in pack.seats for user in seat.users)
+
+
+def _check_entitled(
+    gov: Governance,
+    view: LedgerView,
+    finding: Finding,
+    person: Person,
+    may: tuple[str, ...],
+    verb: str,
+) -> None:
+    pack = gov.pack_for(gov.model(finding.model))
+    names = pack.names(person)
+    if not names & pack.names(*may):
+        raise NotEntitledError(
+            f"Policy pack {pack.id!r} does not let you {verb} findings.",
+            remedy=f"Those who may are: {', '.join(may) or 'nobody'}.",
+        )
+    trained = view.select("model.trained", model=finding.model, version=finding.version)
+    trainers = {entry.index: person_of(entry, "developer") for entry in trained}
+    if any(not trainers[entry.index] and "developer" in entry.people for entry in trained):
+        raise NotEntitledError(
+            f"The name of who trained this version was erased: nobody may {verb} its findings.",
+            remedy="Train a new version.",
+        )
+    if names & pack.names(*gov.model(finding.model).developers, *trainers.values()):
+        raise NotEntitledError(
+            f"You built this version, so you may not {verb} its findings.",
+            remedy="Ask somebody who did not.",
+        )
