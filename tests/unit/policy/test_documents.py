@@ -11,10 +11,9 @@ from airflow_mlgov.policy.documents import (
     inspect_yaml,
     load_yaml,
     parse_yaml,
-    read_bytes,
     schema,
-    yaml_files,
 )
+from airflow_mlgov.policy.files import read_bytes, yaml_files
 
 
 def test_line_of_the_deepest_part_that_stands_there() -> None:
