@@ -5,16 +5,20 @@ Airflow's database knows ours by their operators; the inventory names those of o
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING, Any
 
 from airflow_mlgov.enforcement.change_requests import Asked
+from airflow_mlgov.errors import DocumentError
 from airflow_mlgov.records.source import Source
-from airflow_mlgov.service.changes import GOVERNED, GOVERNED_NAMES, ManualChange
+from airflow_mlgov.service.changes import GOVERNED, GOVERNED_NAMES, HARMLESS, ManualChange
 
 if TYPE_CHECKING:
     from airflow.serialization.definitions.dag import SerializedDAG
     from sqlalchemy.orm import Session
+
+log = logging.getLogger(__name__)
 
 
 def governed_changes(asked: Iterable[Asked]) -> list[ManualChange]:
@@ -33,7 +37,7 @@ def governed_changes(asked: Iterable[Asked]) -> list[ManualChange]:
     with create_session() as session:
         for change in asked:
             dag = dags.get_latest_version_of_dag(change.dag_id, session=session)
-            named = _named(change.dag_id)
+            named = _named(change)
             reached = _reached(dag, change)
             for task, try_number in _governed(session, change, reached, named).items():
                 source = Source(change.dag_id, change.run_id, task, -1, try_number)
@@ -42,12 +46,21 @@ def governed_changes(asked: Iterable[Asked]) -> list[ManualChange]:
     return list(found.values())
 
 
-def _named(dag_id: str) -> dict[str, str]:
-    """Return the strictest model as whose task the inventory names a task, by the task's id."""
+def _named(change: Asked) -> dict[str, str]:
+    """Return the strictest model as whose task the inventory names a task, by the task's id.
+
+    To stop a run or to run a task again must not wait for a file to be put in order.
+    """
     from airflow_mlgov.wiring import open_inventory
 
     folder = open_inventory()
-    named = folder.named_tasks(dag_id) if folder else {}
+    try:
+        named = folder.named_tasks(change.dag_id) if folder else {}
+    except DocumentError:
+        if change.state not in HARMLESS:
+            raise
+        log.exception("Nobody knows which tasks of DAG %r the inventory names.", change.dag_id)
+        return {}
     return {task_id: said[0][0].id for task_id, said in named.items()}
 
 
