@@ -8,6 +8,7 @@ read again only if they have changed.
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Callable, Iterable
 from functools import cache, cached_property
@@ -34,6 +35,7 @@ class InventoryFolder:
     def __init__(self, path: str | Path, now_s: Callable[[], float] = time.monotonic) -> None:
         self._path = path
         self._now_s = now_s
+        self._turn = threading.Lock()
         self._look_at_s = float("-inf")
         self._seen: object = None
         self._files: list[_File] = []
@@ -92,8 +94,12 @@ class InventoryFolder:
         return named
 
     def _look(self) -> None:
-        if self._now_s() < self._look_at_s:
-            return
+        # Who asks while another thread reads for the first time must not find nothing.
+        with self._turn:
+            if self._now_s() >= self._look_at_s:
+                self._read_anew()
+
+    def _read_anew(self) -> None:
         self._look_at_s = self._now_s() + LOOK_S
         try:
             paths = yaml_files(self._path)
