@@ -25,6 +25,7 @@ from airflow.serialization.serialized_objects import DagSerialization
 from airflow_mlgov.enforcement.cluster_policy import dag_policy
 from airflow_mlgov.errors import ConfigurationError, LedgerUnavailableError
 from airflow_mlgov.policy.inventory import Mode
+from airflow_mlgov.records.source import Source
 from airflow_mlgov.service.promote import promote
 from airflow_mlgov.service.stop import stop_model
 
@@ -206,6 +207,17 @@ def test_what_goes_on_in_one_try_is_one_entry_and_a_retry_another(approved):
     assert len(approved.kinds("model.deployed")) == 1
     airflow.run("ship", try_number=2)
     assert [e.source.try_number for e in approved.kinds("model.deployed")] == [1, 2]
+
+
+def test_a_deferred_task_may_go_on_under_a_newer_approval(approved):
+    airflow = approved.parse()
+    airflow.run("ship")
+    again = Source("retail_pd", "run-2", "gate", -1, 1)
+    approved.approve(approved.ask(version=approved.version, source=again))
+    promote(approved.gov, approved.registry, approved.use(run_id="run-2"))
+    airflow.run("ship", resume="go_on")
+    first, second = approved.kinds("model.deployed")
+    assert first.body["request_sha256"] != second.body["request_sha256"]
 
 
 @pytest.mark.parametrize("mode", ["observe", "enforce"])

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from airflow_mlgov.errors import DocumentError
-from airflow_mlgov.policy import inventory_file
+from airflow_mlgov.policy import inventory_file, inventory_folder
 from airflow_mlgov.policy.inventory_folder import LOOK_S, InventoryFolder, folder_at
 
 TASKS = """\
@@ -75,19 +75,22 @@ def test_what_is_not_asked_about_is_not_parsed(watched, monkeypatch) -> None:
 
 def test_files_are_read_once_and_again_only_if_they_change(watched, monkeypatch) -> None:
     file = watched.write("retail")
-    reads = []
-    original = inventory_file.inspect_entry
+    parsed, read = [], []
+    inspect, read_bytes = inventory_file.inspect_entry, inventory_folder.read_bytes
     monkeypatch.setattr(
-        inventory_file, "inspect_entry", lambda *a: reads.append(a[1]) or original(*a)
+        inventory_file, "inspect_entry", lambda *a: parsed.append(a[1]) or inspect(*a)
+    )
+    monkeypatch.setattr(
+        inventory_folder, "read_bytes", lambda path: read.append(path) or read_bytes(path)
     )
     for _ in range(3):
         assert watched.later().named_tasks("legacy")
-    assert len(reads) == 1
+    assert len(parsed) == len(read) == 1
     file.write_text(file.read_text().replace("legacy", "newer"))
     assert watched.folder.named_tasks("legacy"), "looked at again too soon"
     assert watched.later().named_tasks("legacy") == {}
     assert watched.folder.named_tasks("newer")
-    assert len(reads) == 2
+    assert len(parsed) == len(read) == 2
 
 
 def test_a_change_of_the_same_size_and_a_new_and_a_deleted_file_are_seen(watched) -> None:
