@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -9,6 +10,8 @@ from airflow_mlgov.errors import DocumentError
 from airflow_mlgov.policy.yaml_nodes import MAX_BYTES
 
 _ENDINGS = (".yaml", ".yml")
+_USUAL_BYTES = 32 * 1024
+_REST_BYTES = MAX_BYTES + 1 - _USUAL_BYTES
 
 
 def read_bytes(file: str | Path) -> bytes:
@@ -19,7 +22,9 @@ def read_bytes(file: str | Path) -> bytes:
     """
     try:
         with Path(file).open("rb") as stream:
-            return stream.read(MAX_BYTES + 1)
+            start = stream.read(_USUAL_BYTES)
+            # Room for the most there may be is not asked for without need.
+            return start if len(start) < _USUAL_BYTES else start + stream.read(_REST_BYTES)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise DocumentError(
@@ -41,11 +46,13 @@ def yaml_files(path: str | Path) -> list[Path]:
     place = Path(path)
     try:
         if place.is_dir():
-            return sorted(
-                file
-                for file in place.iterdir()
-                if file.suffix in _ENDINGS and not file.name.startswith(".") and file.is_file()
-            )
+            with os.scandir(place) as found:
+                names = [file.name for file in found if file.is_file()]
+            return [
+                place / name
+                for name in sorted(names)
+                if name.endswith(_ENDINGS) and not name.startswith(".")
+            ]
     except OSError as error:
         raise DocumentError(
             f"the folder cannot be read ({error.strerror}).",

@@ -112,10 +112,10 @@ class InventoryFolder:
             self._seen, self._error, self._files = None, error, []
 
     def _read(self, paths: Iterable[Path]) -> Iterable[_File]:
-        known = {(file.path, file.source): file for file in self._files}
+        known = {str(file.path): file for file in self._files}
         for path in paths:
-            source = read_bytes(path)
-            yield known.get((path, source)) or _File(path, source)
+            source, before = read_bytes(path), known.get(str(path))
+            yield before if before and before.source == source else _File(path, source)
 
 
 @cache
