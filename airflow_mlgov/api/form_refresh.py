@@ -74,8 +74,9 @@ class FormRefreshMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, unless a gate opens a form again."""
-        match = _OPEN_FORM.search(scope.get("path", "")) if scope["type"] == "http" else None
-        if match is None or scope["method"] != "POST":
+        is_post = scope["type"] == "http" and scope["method"] == "POST"
+        match = _OPEN_FORM.search(scope["path"]) if is_post else None
+        if match is None:
             await self.app(scope, receive, send)
             return
         body, receive_again = await read_body(receive)

@@ -81,8 +81,9 @@ class VoteAttestationMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, unless somebody answers a gate."""
-        match = _ANSWER.search(scope.get("path", "")) if scope["type"] == "http" else None
-        if match is None or scope["method"] != "PATCH":
+        is_patch = scope["type"] == "http" and scope["method"] == "PATCH"
+        match = _ANSWER.search(scope["path"]) if is_patch else None
+        if match is None:
             await self.app(scope, receive, send)
             return
         gate = Source(match["dag"], match["run"], match["task"], int(match["index"]))

@@ -1,66 +1,60 @@
-"""What is refused when a DAG is parsed (Airflow's cluster policy, entry point ``airflow.policy``).
+"""What happens when a DAG is parsed (Airflow's cluster policy, entry point ``airflow.policy``).
 
-Only DAGs that promote a governed model are looked at more closely. A DAG author can avoid what is
-seen here; that is why promotion and every guarded task verify the approval for themselves.
+A governed DAG is one that has a gate, a promotion or a ``@task.governed``, or one of whose tasks
+the inventory names. What is wrong with it is refused with file, task and remedy if its model's mode
+is ``enforce``, and logged otherwise; the tasks that the inventory names are recorded or guarded
+from here on. Of any other DAG only its id and the classes of its operators are looked at.
+
+Airflow calls this in the DAG processor and, since a worker parses the file again, in each task's
+process before the task runs. A DAG author can avoid what is seen here; that is why promotion and
+every guarded task verify the approval for themselves.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any
 
 from airflow.policies import hookimpl
 
+from airflow_mlgov.policy.inventory_folder import InventoryFolder, folder_at
+
 GATE = "ApprovalGateOperator"
 PROMOTION = "PromoteModelOperator"
-STOCK_FORM = "HITLOperator"
+SCORING = "GovernedTaskOperator"
+OURS = frozenset({GATE, PROMOTION, SCORING})
 
 
 @hookimpl
 def dag_policy(dag: Any) -> None:
-    """Refuse a DAG whose promotion does not stand behind a gate.
+    """Judge a governed DAG, and let its tasks that the inventory names be recorded or guarded.
 
     Raises:
         AirflowClusterPolicyViolation: With file, task and remedy.
     """
-    promotions = [task for task in dag.tasks if is_a(task, PROMOTION)]
-    if not promotions:
+    folder = _inventory()
+    named = folder is not None and folder.mentions(dag.dag_id)
+    if not named and not any(OURS & class_names(task) for task in dag.tasks):
         return
-    problems = [problem for task in promotions for problem in _promotion_problems(task)]
-    problems += [problem for task in dag.tasks for problem in _default_answer_problems(task)]
-    if problems:
-        from airflow.exceptions import AirflowClusterPolicyViolation
+    from airflow_mlgov.enforcement.governed_dag import govern
 
-        raise AirflowClusterPolicyViolation(f"{dag.fileloc}: " + " ".join(problems))
+    govern(dag, folder)
 
 
-def is_a(task: Any, class_name: str) -> bool:
-    """Tell whether a task, mapped or not, is of a class of that name, which is not imported."""
-    operator_class = getattr(task, "operator_class", type(task))
-    return isinstance(operator_class, type) and class_name in {
-        c.__name__ for c in operator_class.__mro__
-    }
+def class_names(task: Any) -> frozenset[str]:
+    """Return the names of a task's class and of those it inherits from, mapped or not."""
+    operator_class: type = task.operator_class if task.is_mapped else type(task)
+    return _names(operator_class)
 
 
-def _promotion_problems(task: Any) -> Iterable[str]:
-    upstream = task.get_flat_relatives(upstream=True)
-    if not any(is_a(other, GATE) for other in upstream):
-        yield (
-            f"Task {task.task_id!r} promotes a model, but no {GATE} is upstream of it in this DAG: "
-            f"put one there ('gate >> {task.task_id}')."
-        )
-    rule = getattr(task.trigger_rule, "value", task.trigger_rule)
-    if rule != "all_success":
-        yield (
-            f"Task {task.task_id!r} promotes a model under trigger rule {rule!r}, which can run "
-            "past a gate that did not pass: leave it at 'all_success'."
-        )
+@lru_cache(maxsize=1024)
+def _names(operator_class: type) -> frozenset[str]:
+    return frozenset(c.__name__ for c in operator_class.__mro__)
 
 
-def _default_answer_problems(task: Any) -> Iterable[str]:
-    if is_a(task, STOCK_FORM) and not is_a(task, GATE) and getattr(task, "defaults", None):
-        yield (
-            f"Task {task.task_id!r} answers itself with {task.defaults!r} when nobody does, in a "
-            "DAG that promotes a "
-            "governed model: remove 'defaults'."
-        )
+def _inventory() -> InventoryFolder | None:
+    # Not through `airflow_mlgov.wiring`: to import it would cost every DAG file as much as parsing.
+    from airflow.sdk.configuration import conf
+
+    path = (conf.get("mlgov", "inventory_path", fallback=None) or "").strip()
+    return folder_at(path) if path else None

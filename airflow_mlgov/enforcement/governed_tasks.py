@@ -1,23 +1,32 @@
-"""Which gates and protected tasks a change by hand would touch: Airflow's database says it."""
+"""Which gates and protected tasks a change by hand would touch.
+
+Airflow's database knows ours by their operators; the inventory names those of other DAGs.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import logging
+from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING, Any
 
 from airflow_mlgov.enforcement.change_requests import Asked
+from airflow_mlgov.errors import DocumentError
 from airflow_mlgov.records.source import Source
-from airflow_mlgov.service.changes import GOVERNED, GOVERNED_NAMES, ManualChange
+from airflow_mlgov.service.changes import GOVERNED, GOVERNED_NAMES, HARMLESS, ManualChange
 
 if TYPE_CHECKING:
     from airflow.serialization.definitions.dag import SerializedDAG
     from sqlalchemy.orm import Session
+
+log = logging.getLogger(__name__)
 
 
 def governed_changes(asked: Iterable[Asked]) -> list[ManualChange]:
     """Return what the changes would do to gates and protected tasks, each task of a run once.
 
     Raises:
+        DocumentError: A file of the inventory that concerns one of the DAGs is not in order; a
+            retry does not help.
         SQLAlchemyError: Airflow's database cannot say it; a retry may help.
     """
     from airflow.models.dagbag import DBDagBag
@@ -28,12 +37,31 @@ def governed_changes(asked: Iterable[Asked]) -> list[ManualChange]:
     with create_session() as session:
         for change in asked:
             dag = dags.get_latest_version_of_dag(change.dag_id, session=session)
-            for task, try_number in _governed(session, change, _reached(dag, change)).items():
+            named = _named(change)
+            reached = _reached(dag, change)
+            for task, try_number in _governed(session, change, reached, named).items():
                 source = Source(change.dag_id, change.run_id, task, -1, try_number)
-                found[source, change.state] = ManualChange(
-                    source, change.state, _model_of(dag, task)
-                )
+                model = named.get(task) or _model_of(dag, task)
+                found[source, change.state] = ManualChange(source, change.state, model)
     return list(found.values())
+
+
+def _named(change: Asked) -> dict[str, str]:
+    """Return the strictest model as whose task the inventory names a task, by the task's id.
+
+    To stop a run or to run a task again must not wait for a file to be put in order.
+    """
+    from airflow_mlgov.wiring import open_inventory
+
+    folder = open_inventory()
+    try:
+        named = folder.named_tasks(change.dag_id) if folder else {}
+    except DocumentError:
+        if change.state not in HARMLESS:
+            raise
+        log.exception("Nobody knows which tasks of DAG %r the inventory names.", change.dag_id)
+        return {}
+    return {task_id: said[0][0].id for task_id, said in named.items()}
 
 
 def _reached(dag: SerializedDAG | None, change: Asked) -> set[str] | None:
@@ -56,7 +84,9 @@ def _reached(dag: SerializedDAG | None, change: Asked) -> set[str] | None:
     return reached
 
 
-def _governed(session: Session, change: Asked, reached: set[str] | None) -> dict[str, int]:
+def _governed(
+    session: Session, change: Asked, reached: set[str] | None, named: Collection[str]
+) -> dict[str, int]:
     """Return the governed ones of the tasks reached, with their newest try."""
     from airflow.models.taskinstance import TaskInstance
     from sqlalchemy import func, or_, select
@@ -66,6 +96,7 @@ def _governed(session: Session, change: Asked, reached: set[str] | None) -> dict
         or_(
             TaskInstance.operator.in_(GOVERNED),
             TaskInstance.custom_operator_name.in_(GOVERNED_NAMES),
+            TaskInstance.task_id.in_(named),
         ),
     )
     if change.run_id:

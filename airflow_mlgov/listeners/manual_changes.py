@@ -1,4 +1,4 @@
-"""Notes in the ledger when somebody sets the state of a gate or promotion by hand.
+"""Notes in the ledger when somebody sets the state of a gate or protected task by hand.
 
 Airflow calls these hooks in the api-server with its own database row, and in the task process with
 a runtime object; only the first is a change by hand. The hook is not told who did it: what comes by
@@ -37,12 +37,14 @@ def _note(task_instance: Any, state: str) -> None:
     if not hasattr(task_instance, "operator"):
         return
     from airflow_mlgov.service.changes import is_governed, record_manual_change
-    from airflow_mlgov.wiring import open_ledger
+    from airflow_mlgov.wiring import open_inventory, open_ledger
 
-    if not is_governed(task_instance.operator, task_instance.custom_operator_name):
-        return
-
+    is_ours = is_governed(task_instance.operator, task_instance.custom_operator_name)
     try:
+        folder = None if is_ours else open_inventory()
+        named = folder.named_tasks(task_instance.dag_id) if folder else {}
+        if not is_ours and task_instance.task_id not in named:
+            return
         record_manual_change(open_ledger(), task_instance, state)
     except MlgovError:
         log.exception("A state that was changed by hand could not be noted in the ledger.")

@@ -14,8 +14,8 @@ from airflow_mlgov.policy.documents import (
     Document,
     inspect_yaml,
     parse_yaml,
-    read_bytes,
 )
+from airflow_mlgov.policy.files import read_bytes
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _NEEDED = {

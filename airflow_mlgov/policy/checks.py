@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from airflow_mlgov.errors import DocumentError
-from airflow_mlgov.policy.documents import parse_yaml, read_bytes, yaml_files
+from airflow_mlgov.policy.documents import parse_yaml
+from airflow_mlgov.policy.files import read_bytes, yaml_files
 from airflow_mlgov.policy.inventory import InventoryEntry
 from airflow_mlgov.policy.inventory_file import entry_clash, inspect_entry
 from airflow_mlgov.policy.pack import PolicyPack

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from airflow_mlgov.errors import DocumentError
+from airflow_mlgov.policy.files import read_bytes
 from airflow_mlgov.policy.schema import Departure, explain, validator_of
-from airflow_mlgov.policy.yaml_nodes import MAX_BYTES, Node, compose
+from airflow_mlgov.policy.yaml_nodes import Node, compose
 
 if TYPE_CHECKING:
     from jsonschema import Draft202012Validator
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 INVENTORY_SCHEMA = "inventory-1"
 PACK_SCHEMA = "policy-pack-1"
 ANCHORS_SCHEMA = "anchors-1"
-_ENDINGS = (".yaml", ".yml")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,24 +79,6 @@ def _validator(name: str) -> Draft202012Validator:
     return validator_of(schema(name))
 
 
-def read_bytes(file: str | Path) -> bytes:
-    """Return a file's bytes, at most one more than `MAX_BYTES`.
-
-    Raises:
-        DocumentError: Missing or unreadable; a retry does not help.
-    """
-    try:
-        with Path(file).open("rb") as stream:
-            return stream.read(MAX_BYTES + 1)
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise DocumentError(
-            f"cannot be read ({reason}).",
-            file=str(file),
-            remedy="Check the path and its permissions.",
-        ) from error
-
-
 def parse_yaml(source: bytes, file: str) -> Document:
     """Return a document that is YAML, whatever it says.
 
@@ -136,35 +118,3 @@ def check_yaml(document: Document, schema_name: str) -> Document:
     if problems:
         raise problems[0]
     return document
-
-
-def yaml_files(path: str | Path) -> list[Path]:
-    """Return the YAML files of a folder in the order of their names, or the one file that is named.
-
-    Sub-folders and hidden files are left alone: a mounted Kubernetes ConfigMap keeps copies in
-    hidden folders.
-
-    Raises:
-        DocumentError: There is no such file or folder; a retry does not help.
-    """
-    place = Path(path)
-    try:
-        if place.is_dir():
-            return sorted(
-                file
-                for file in place.iterdir()
-                if file.suffix in _ENDINGS and not file.name.startswith(".") and file.is_file()
-            )
-    except OSError as error:
-        raise DocumentError(
-            f"the folder cannot be read ({error.strerror}).",
-            file=str(path),
-            remedy="Check its permissions.",
-        ) from error
-    if not place.exists():
-        raise DocumentError(
-            "there is no such file or folder.",
-            file=str(path),
-            remedy="Check the path, or write a skeleton with `airflow mlgov init`.",
-        )
-    return [place]

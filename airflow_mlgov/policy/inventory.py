@@ -7,6 +7,7 @@ Source:
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date
 from enum import StrEnum
@@ -18,6 +19,40 @@ class Mode(StrEnum):
     OBSERVE = "observe"
     WARN = "warn"
     ENFORCE = "enforce"
+
+    @classmethod
+    def strictest(cls, modes: Iterable[Mode]) -> Mode:
+        """Return the strictest of some modes; ``enforce`` if there are none."""
+        return max(modes, key=list(cls).index, default=cls.ENFORCE)
+
+
+class Deed(StrEnum):
+    """What a task of a DAG that does not use our operators does with a model."""
+
+    TRAIN = "train"
+    SCORE = "score"
+    DEPLOY = "deploy"
+
+
+@dataclass(frozen=True, slots=True)
+class NamedTask:
+    """A task that the inventory governs from outside of its DAG file.
+
+    Attributes:
+        dag_id: DAG.
+        task_id: Task of it, with the dotted names of its groups.
+        does: What it does with the model.
+        target: Environment; empty for a task that trains.
+        alias: The registry's alias that names the version in use.
+        registry_conn_id: Airflow connection of the registry.
+    """
+
+    dag_id: str
+    task_id: str
+    does: Deed
+    target: str = ""
+    alias: str = "champion"
+    registry_conn_id: str = "mlflow_default"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +97,8 @@ class InventoryEntry:
         assumptions: What must hold for it to be right.
         limitations: Where it is known to be weak.
         file: Where it was read from.
+        tasks: Tasks that train, score with or deploy it in DAGs without our operators.
+        promoted_by: DAGs that may promote it; empty for any.
     """
 
     id: str
@@ -84,3 +121,5 @@ class InventoryEntry:
     assumptions: tuple[str, ...]
     limitations: tuple[str, ...]
     file: str
+    tasks: tuple[NamedTask, ...] = ()
+    promoted_by: tuple[str, ...] = ()

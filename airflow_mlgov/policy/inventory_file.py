@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,12 @@ from airflow_mlgov.policy.documents import (
     Document,
     inspect_yaml,
     parse_yaml,
-    read_bytes,
-    yaml_files,
 )
-from airflow_mlgov.policy.inventory import InventoryEntry, Mode, Regime
+from airflow_mlgov.policy.files import mentions, read_bytes, yaml_files
+from airflow_mlgov.policy.inventory import Deed, InventoryEntry, Mode, NamedTask, Regime
 from airflow_mlgov.policy.schema import Departure
+
+_OF_A_USE = frozenset({"target", "alias", "registry_conn_id"})
 
 
 def read_inventory(path: str | Path) -> dict[str, InventoryEntry]:
@@ -58,7 +59,10 @@ def inspect_entry(source: bytes, file: str) -> tuple[InventoryEntry | None, list
         document = parse_yaml(source, file)
     except DocumentError as error:
         return None, [error]
-    problems = inspect_yaml(document, INVENTORY_SCHEMA) or _people_problems(document)
+    problems = inspect_yaml(document, INVENTORY_SCHEMA) or [
+        *_people_problems(document),
+        *_task_problems(document),
+    ]
     return (None, problems) if problems else (_entry(document), [])
 
 
@@ -87,6 +91,27 @@ def _people_problems(document: Document) -> list[DocumentError]:
     return problems
 
 
+def _task_problems(document: Document) -> Iterator[DocumentError]:
+    for index, task in enumerate(document.value.get("tasks", ())):
+        for key, problem, remedy in _task_departures(document, task):
+            yield document.error(problem, "tasks", index, key, remedy=remedy)
+
+
+def _task_departures(document: Document, task: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
+    targets = document.value["targets"]
+    if not mentions(document.source.decode(), task["dag_id"]):
+        # `airflow_mlgov.policy.inventory_folder` looks for it in the text.
+        yield "dag_id", "the id is written with an escape.", "Write it as it is."
+    if task["does"] == Deed.TRAIN:
+        for key in sorted(_OF_A_USE & task.keys()):
+            yield key, f"a task that trains has no {key!r}.", "Leave it out."
+    elif "target" not in task:
+        yield "target", "the key is missing.", f"Add 'target', one of: {', '.join(targets)}."
+    elif task["target"] not in targets:
+        problem = f"{task['target']!r} is none of the model's targets."
+        yield "target", problem, f"Write one of: {', '.join(targets)}."
+
+
 def _entry(document: Document) -> InventoryEntry:
     said: dict[str, Any] = {
         key: tuple(value) if isinstance(value, list) else value
@@ -97,5 +122,8 @@ def _entry(document: Document) -> InventoryEntry:
     said["regimes"] = tuple(
         Regime(r["name"], r["applies"], date.fromisoformat(r["decided_on"]), r["reason"])
         for r in said["regimes"]
+    )
+    said["tasks"] = tuple(
+        NamedTask(**{**task, "does": Deed(task["does"])}) for task in said.get("tasks", ())
     )
     return InventoryEntry(**said, file=document.file)

@@ -14,9 +14,8 @@ from airflow_mlgov.policy.documents import (
     Document,
     inspect_yaml,
     parse_yaml,
-    read_bytes,
-    yaml_files,
 )
+from airflow_mlgov.policy.files import read_bytes, yaml_files
 from airflow_mlgov.policy.pack import (
     Absence,
     FindingRules,

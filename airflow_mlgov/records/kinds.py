@@ -54,7 +54,7 @@ ROTATION = "key.rotated"
 """The kind that puts a new key in the place of an old one; the only one that two keys sign."""
 
 _OF_A_VERSION = re.compile(
-    r"approval\..*|finding\..*|model\.(trained|registered|validated|promoted|scored)"
+    r"approval\..*|finding\..*|model\.(trained|registered|validated|promoted|scored|deployed)"
 )
 
 
@@ -136,6 +136,10 @@ KINDS = MappingProxyType(
                 "request_sha256 target registry alias",
             ),
             _kind("model.scored", "writer", Retention.EVIDENCE, "request_sha256 target"),
+            # Verified before a task that then loads the model by itself.
+            _kind("model.deployed", "writer", Retention.EVIDENCE, "request_sha256 target"),
+            # By a task that is not ours, so that neither data nor version are known.
+            _kind("model.trained_outside", "writer", Retention.EVIDENCE, "operator file"),
             _kind("model.indexed", "log", Retention.OPERATION, "size count leaves_sha256"),
             _kind("guard.refused", "writer attestor", Retention.APPROVAL, "check reason target"),
             _kind("state.changed_by_hand", "writer attestor", Retention.OPERATION, "task state"),

@@ -116,7 +116,8 @@ _COUNT = _integer("a whole number, 0 or more", 0)
 _TEXTS = _list_of(TEXT, "texts")
 _PLAIN_TEXTS = (
     "target alias registry registry_version registered_name name version variant task state check "
-    "reason dataset test segment uri namespace plan pack kind origin seat vkey"
+    "reason dataset test segment uri namespace plan pack kind origin seat vkey loaded_by "
+    "operator file bundle bundle_version"
 )
 
 SHAPES: Mapping[str, Shape] = MappingProxyType(

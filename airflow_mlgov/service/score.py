@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import MappingProxyType
 
 from airflow_mlgov.errors import GuardRefusedError
-from airflow_mlgov.policy.inventory import Mode
+from airflow_mlgov.policy.inventory import InventoryEntry, Mode
 from airflow_mlgov.records.digest import Digest
 from airflow_mlgov.service.approvals import Use
 from airflow_mlgov.service.governance import Governance
@@ -25,6 +26,7 @@ from airflow_mlgov.service.verify_use import (
     verified_files,
 )
 
+_NONE: Mapping[str, str] = MappingProxyType({})
 log = logging.getLogger(__name__)
 
 
@@ -72,10 +74,7 @@ def model_in_use(gov: Governance, registry: Registry, use: Use) -> Iterator[Mode
         try:
             model = _verified(gov, registry, use, registered, Path(private))
         except GuardRefusedError as refusal:
-            if entry.mode is Mode.ENFORCE or refusal.check == STOPPED:
-                raise
-            if entry.mode is Mode.WARN:
-                log.warning("Mode warn: %s", refusal.diagnostics())
+            _refuse_unless_on_trial(entry, refusal)
             with TemporaryDirectory(prefix="mlgov-score-") as unverified:
                 yield ModelInUse(
                     registry.fetch(registered, Path(unverified)), None, registered, None
@@ -83,6 +82,47 @@ def model_in_use(gov: Governance, registry: Registry, use: Use) -> Iterator[Mode
             return
         _record_use(gov, model)
         yield model
+
+
+def check_use(gov: Governance, open_registry: Callable[[], Registry], use: Use, kind: str) -> None:
+    """Verify the version in use for a task that loads it by itself, and note that this was done.
+
+    What the task loads then is not known: it may be another version, or changed since.
+
+    Args:
+        gov: Governance.
+        open_registry: Opens where the version lives; a model can be stopped whether or not that
+            can be done.
+        use: Which model, for which environment, by which task, and the alias that names the
+            version in use.
+        kind: ``model.scored`` or ``model.deployed``.
+
+    Raises:
+        GuardRefusedError: A check failed in mode ``enforce``, or the model was stopped, and the
+            refusal is on record; a retry does not help.
+        RegistryUnavailableError: The registry cannot be reached; a retry may help.
+        LedgerUnavailableError: The ledger cannot be read or written; a retry may help.
+    """
+    with refusals_on_record(gov, use, None):
+        entry = gov.model(use.model)
+    try:
+        with refusals_on_record(gov, use, None):
+            refuse_stopped(gov.ledger.view(), use.model)
+            registry = open_registry()
+            registered = registry.by_alias(entry.registered_name, use.alias)
+        with TemporaryDirectory(prefix="mlgov-check-") as private:
+            model = _verified(gov, registry, use, registered, Path(private))
+    except GuardRefusedError as refusal:
+        _refuse_unless_on_trial(entry, refusal)
+    else:
+        _record_use(gov, model, kind, {"loaded_by": "task"})
+
+
+def _refuse_unless_on_trial(entry: InventoryEntry, refusal: GuardRefusedError) -> None:
+    if entry.mode is Mode.ENFORCE or refusal.check == STOPPED:
+        raise refusal
+    if entry.mode is Mode.WARN:
+        log.warning("Mode warn: %s", refusal.diagnostics())
 
 
 def _verified(
@@ -104,22 +144,27 @@ def _verified(
     return ModelInUse(path, registered.manifest, registered, clearance)
 
 
-def _record_use(gov: Governance, model: ModelInUse) -> None:
+def _record_use(
+    gov: Governance, model: ModelInUse, kind: str = "model.scored", more: Mapping[str, str] = _NONE
+) -> None:
     if model.clearance is None:
         return
     use, source = model.clearance.use, model.clearance.use.source
     task = (*map(str, source.task), str(source.try_number))
+    request = str(model.clearance.approval.request.digest)
     draft = EntryDraft(
-        kind="model.scored",
+        kind=kind,
         model=use.model,
         version=model.version,
         body={
-            "request_sha256": str(model.clearance.approval.request.digest),
+            "request_sha256": request,
             "target": use.target,
             "registry": model.registered.registry,
             "registry_version": model.registered.version,
+            **more,
         },
-        identity=(str(model.version), use.target, *task),
+        # With the approval: a task that was deferred meanwhile may go on under another one.
+        identity=(str(model.version), use.target, request, *task),
         source=source,
     )
     gov.ledger.seal(gov.ledger.append(draft))

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from airflow_mlgov.errors import DocumentError
-from airflow_mlgov.policy.documents import Document, check_yaml, parse_yaml, read_bytes
+from airflow_mlgov.policy.documents import Document, check_yaml, parse_yaml
+from airflow_mlgov.policy.files import read_bytes
 from airflow_mlgov.records.digest import Digest
 
 SUITE_SCHEMA = "gx-suite-1"

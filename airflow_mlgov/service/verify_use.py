@@ -68,6 +68,7 @@ def clear_promotion(gov: Governance, view: LedgerView, use: Use, version: Digest
         GuardRefusedError: A check failed; a retry does not help.
     """
     refuse_stopped(view, use.model)
+    _refuse_other_dag(gov, use)
     granted = _granted(view, _asked(gov, view, use, version), use, version)
     own = [standing for standing in granted if standing.used_by == _without_try(use)]
     unused = [standing for standing in granted if standing.used_by is None]
@@ -214,6 +215,17 @@ def record_refusal(
         )
     )
     gov.ledger.seal(receipt)
+
+
+def _refuse_other_dag(gov: Governance, use: Use) -> None:
+    entry = gov.model(use.model)
+    if entry.promoted_by and use.source.dag_id not in entry.promoted_by:
+        raise GuardRefusedError(
+            "dag",
+            f"DAG {use.source.dag_id!r} may not promote model {use.model!r}; the inventory lets "
+            f"these: {', '.join(entry.promoted_by)}.",
+            remedy=f"Promote it in one of them, or add the DAG to 'promoted_by' in {entry.file}.",
+        )
 
 
 def _without_try(use: Use) -> Use:

@@ -6,6 +6,7 @@ from airflow_mlgov.wiring.anchors import configured_witnesses, open_anchoring, o
 from airflow_mlgov.wiring.governance import (
     open_evidence,
     open_governance,
+    open_inventory,
     open_ledger,
     open_seen,
     open_sequencer,
@@ -25,6 +26,7 @@ __all__ = [
     "open_anchors",
     "open_evidence",
     "open_governance",
+    "open_inventory",
     "open_keys",
     "open_ledger",
     "open_ledger_store",

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from airflow_mlgov.errors import ConfigurationError
 from airflow_mlgov.policy.inventory_file import read_inventory
+from airflow_mlgov.policy.inventory_folder import InventoryFolder, folder_at
 from airflow_mlgov.policy.pack_file import read_packs
 from airflow_mlgov.records.clock import SystemClock
 from airflow_mlgov.records.kinds import KeyRole
@@ -17,7 +18,7 @@ from airflow_mlgov.service.ports import EvidenceStore, SeenCheckpoints
 from airflow_mlgov.service.sequencer import Pace, Sequencer
 from airflow_mlgov.wiring.keys import open_keys
 from airflow_mlgov.wiring.ledger_store import open_ledger_store
-from airflow_mlgov.wiring.settings import setting
+from airflow_mlgov.wiring.settings import optional_setting, setting
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +38,12 @@ def open_governance() -> Governance:
         packs=read_packs(setting("policy_path")),
         clock=SystemClock(),
     )
+
+
+def open_inventory() -> InventoryFolder | None:
+    """Return this process's view of the inventory as it stands now; None without the setting."""
+    path = optional_setting("inventory_path")
+    return folder_at(path) if path else None
 
 
 def open_ledger() -> Ledger:

@@ -57,6 +57,7 @@ SCENARIOS = {
     "wrong_version": REQUESTER,
     "reused": REQUESTER,
     "moved_alias": REQUESTER,
+    "legacy": REQUESTER,
 }
 
 INVENTORY = """\

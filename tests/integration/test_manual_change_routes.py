@@ -65,12 +65,23 @@ def make_dag(dag_id, model):
     return LazyDeserializedDAG.from_dag(dag)
 
 
+def make_legacy():
+    with DAG("legacy", schedule=None) as dag:
+        for name in ("score", "ship", "other"):
+            EmptyOperator(task_id=name)
+    return LazyDeserializedDAG.from_dag(dag)
+
+
 with create_session() as session:
     synchronize_log_template(session=session)
     session.add(DagBundleModel(name="dags"))
     session.flush()
-    for dag_id, model in (("strict", "retail_pd"), ("watched", "watched_pd")):
-        made = make_dag(dag_id, model)
+    made_dags = {
+        "strict": make_dag("strict", "retail_pd"),
+        "watched": make_dag("watched", "watched_pd"),
+        "legacy": make_legacy(),
+    }
+    for dag_id, made in made_dags.items():
         SerializedDAG.bulk_write_to_db("dags", None, [made], session=session)
         SerializedDagModel.write_dag(made, bundle_name="dags", session=session)
         session.flush()
@@ -186,6 +197,8 @@ def of(name: str, method: str, path: str, body: Any, status: int, **more: Any) -
 
 SUCCESS, SKIPPED, FAILED = ({"new_state": s} for s in ("success", "skipped", "failed"))
 WATCHED = "/dags/watched/dagRuns/r1"
+LEGACY = "/dags/legacy/dagRuns/r1"
+NAMED = "tasks:\n- {dag_id: legacy, task_id: %s, does: score, target: production}\n"
 CLEAR = {"dry_run": False, "only_failed": False, "dag_run_id": "r1"}
 CASES = [
     refused("single", "PATCH", GATE, SUCCESS),
@@ -244,6 +257,18 @@ CASES = [
     refused("XCom with slashes", "PATCH", f"{GATE}/xcomEntries/a/b", {"value": {}}),
     refused("deletion of XCom", "DELETE", f"{GATE}/xcomEntries/return_value", None),
     of("viewer", "PATCH", GATE, SUCCESS, 403, user="vic", kept=("gate",)),
+    refused("a named task", "PATCH", f"{LEGACY}/taskInstances/score", SUCCESS, "score"),
+    refused("a run with a named task", "PATCH", LEGACY, {"state": "success"}, "score", "ship"),
+    of(
+        "a named task of a watched model",
+        "PATCH",
+        f"{LEGACY}/taskInstances/ship",
+        SUCCESS,
+        200,
+        kept=("ship",),
+        changes=True,
+    ),
+    of("beside", "PATCH", f"{LEGACY}/taskInstances/other", SUCCESS, 200, changes=True),
     # Not ours to decide, or nothing that is changed.
     of("nobody", "PATCH", GATE, SUCCESS, 401, user=""),
     of("large", "PATCH", GATE, json.dumps(SUCCESS) + " " * (1 << 20), 413),
@@ -342,10 +367,11 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Any]]:
     rules.mkdir()
     entry = (ROOT / "dags" / "inventory" / "retail_pd.yaml").read_text("utf-8")
     assert "\nmode: enforce" in entry
-    (rules / "retail_pd.yaml").write_text(entry)
+    (rules / "retail_pd.yaml").write_text(entry + NAMED % "score")
     watched = entry.replace("\nid: retail_pd", "\nid: watched_pd")
     watched = watched.replace("\nmode: enforce", "\nmode: observe")
-    (rules / "watched_pd.yaml").write_text(watched.replace("_name: retail_pd", "_name: watched_pd"))
+    watched = watched.replace("_name: retail_pd", "_name: watched_pd")
+    (rules / "watched_pd.yaml").write_text(watched + NAMED % "ship")
     environment = {
         **os.environ,
         "PYTHONPATH": str(ROOT),

@@ -14,8 +14,10 @@ import pytest
 from sqlalchemy.exc import OperationalError
 
 from airflow_mlgov.enforcement import governed_tasks, manual_changes
+from airflow_mlgov.enforcement.change_requests import Asked
 from airflow_mlgov.enforcement.manual_changes import ManualChangeMiddleware
 from airflow_mlgov.errors import DocumentError, LedgerUnavailableError
+from airflow_mlgov.policy.inventory_folder import folder_at
 from airflow_mlgov.records.source import Source
 from airflow_mlgov.service.changes import ManualChange
 from airflow_mlgov.service.governance import Governance
@@ -127,6 +129,17 @@ def test_nothing_is_changed_while_the_rules_cannot_be_read(server, monkeypatch):
     status, said = server.ask()
     assert (status, server.reached) == (503, [])
     assert "m.yaml:3: mode: is no mode" in said
+
+
+def test_while_a_file_that_names_the_dag_is_broken_only_what_lets_nobody_through_is_done(inventory):
+    file = inventory.write(more="tasks: [{dag_id: d, task_id: score, does: train}]\n")
+    assert governed_tasks._named(Asked("d", "r", "success")) == {"score": "retail_pd"}
+    file.write_text(file.read_text().replace("mode: enforce", "mode: strict"))
+    folder_at.cache_clear()
+    with pytest.raises(DocumentError, match="mode: 'strict'"):
+        governed_tasks._named(Asked("d", "r", "success"))
+    assert governed_tasks._named(Asked("d", "r", "failed")) == {}
+    assert governed_tasks._named(Asked("elsewhere", "r", "success")) == {}
 
 
 def test_tasks_that_are_not_ours_need_no_rules(server, monkeypatch):

@@ -57,6 +57,11 @@ BODY: dict[str, Any] = {
     "because": "request",
     "role": "writer",
     "vkey": "airflow-mlgov-writer+00000000+AQ==",
+    "loaded_by": "task",
+    "operator": "BashOperator",
+    "file": "legacy.py",
+    "bundle": "dags",
+    "bundle_version": "abc123",
     "rotations": 1,
     "fields": [[7, "people.voter"], [7, "texts.comment"]],
     "passed": False,
@@ -299,6 +304,7 @@ OF_A_VERSION = {
     *("approval.denied", "approval.consumed", "approval.vote_voided", "approval.revoked"),
     *("finding.opened", "finding.closed", "finding.accepted"),
     *("model.trained", "model.registered", "model.validated", "model.promoted", "model.scored"),
+    "model.deployed",
 }
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
@@ -9,6 +10,8 @@ from airflow_mlgov.listeners import manual_changes
 from airflow_mlgov.service.ledger import Ledger
 from airflow_mlgov.signers.file import open_signers
 from airflow_mlgov.stores.sqlite import SqliteStore
+
+ROOT = Path(__file__).parents[3]
 
 
 @dataclass
@@ -49,6 +52,16 @@ def test_a_gate_set_to_success_is_noted_each_time(ledger):
     manual_changes.on_task_instance_success(None, Row("ApprovalGateOperator"))
     manual_changes.on_task_instance_skipped(None, Row("PromoteModelOperator", task_id="promote"))
     assert changes(ledger) == [("gate", "success"), ("promote", "skipped")]
+
+
+def test_a_task_that_the_inventory_names_is_noted_too(ledger, monkeypatch, tmp_path):
+    entry = ROOT / "dags" / "inventory" / "retail_pd.yaml"
+    named = "tasks: [{dag_id: d, task_id: score, does: score, target: production}]\n"
+    (tmp_path / "m.yaml").write_text(entry.read_text() + named)
+    monkeypatch.setenv("AIRFLOW__MLGOV__INVENTORY_PATH", str(tmp_path))
+    for task in ("score", "other"):
+        manual_changes.on_task_instance_success(None, Row("BashOperator", task_id=task))
+    assert changes(ledger) == [("score", "success")]
 
 
 @pytest.mark.parametrize("other", [Row("BashOperator"), Runtime()])

@@ -11,10 +11,10 @@ from airflow_mlgov.policy.documents import (
     inspect_yaml,
     load_yaml,
     parse_yaml,
-    read_bytes,
     schema,
-    yaml_files,
 )
+from airflow_mlgov.policy.files import read_bytes, yaml_files
+from airflow_mlgov.policy.yaml_nodes import MAX_BYTES
 
 
 def test_line_of_the_deepest_part_that_stands_there() -> None:
@@ -62,6 +62,14 @@ def test_what_cannot_be_read(tmp_path: Path, place: str) -> None:
         read_bytes(tmp_path / place)
     assert "cannot be read" in caught.value.problem
     assert caught.value.remedy
+
+
+@pytest.mark.parametrize("size", [0, 32 * 1024 - 1, 32 * 1024, 40_000, MAX_BYTES, MAX_BYTES + 1])
+def test_files_are_read_whole_up_to_one_byte_too_many(tmp_path: Path, size: int) -> None:
+    (tmp_path / "f.yaml").write_bytes(b"x" * size)
+    assert len(read_bytes(tmp_path / "f.yaml")) == size
+    (tmp_path / "f.yaml").write_bytes(b"x" * (MAX_BYTES + 9))
+    assert len(read_bytes(tmp_path / "f.yaml")) == MAX_BYTES + 1
 
 
 def test_files_of_a_folder(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from airflow_mlgov.errors import DocumentError
-from airflow_mlgov.policy.inventory import InventoryEntry, Mode, Regime
+from airflow_mlgov.policy.inventory import Deed, InventoryEntry, Mode, NamedTask, Regime
 from airflow_mlgov.policy.inventory_file import inspect_entry, parse_entry, read_inventory
 
 ROOT = Path(__file__).parents[3]
@@ -138,6 +138,69 @@ def test_each_error_is_placed(entry_text, old, new, path, said, remedy) -> None:
     assert said in error.problem
     assert remedy in error.remedy
     assert error.line == line + (1 if path == "feeders" else 0)
+
+
+SCORE = "{dag_id: old, task_id: group.score, does: score, target: production}"
+
+
+def with_tasks(entry_text, *tasks: str) -> bytes:
+    return (entry_text.text + "tasks:\n" + "".join(f"  - {t}\n" for t in tasks)).encode()
+
+
+def test_tasks_of_dags_without_our_operators(entry_text) -> None:
+    train = "{dag_id: old, task_id: fit, does: train}"
+    deploy = (
+        "{dag_id: old.2, task_id: ship, does: deploy, target: shadow, alias: blue, "
+        "registry_conn_id: other}"
+    )
+    entry = parse_entry(with_tasks(entry_text, train, SCORE, deploy), "m.yaml")
+    assert entry.tasks == (
+        NamedTask("old", "fit", Deed.TRAIN),
+        NamedTask("old", "group.score", Deed.SCORE, "production", "champion", "mlflow_default"),
+        NamedTask("old.2", "ship", Deed.DEPLOY, "shadow", "blue", "other"),
+    )
+
+
+def test_dags_that_may_promote(entry_text) -> None:
+    text = entry_text.text + "promoted_by: [retail_pd, other.dag]\n"
+    assert parse_entry(text.encode(), "m.yaml").promoted_by == ("retail_pd", "other.dag")
+    text = entry_text.text + "promoted_by: []\ntasks: []\n"
+    entry = parse_entry(text.encode(), "m.yaml")
+    assert entry == parse_entry(entry_text.text.encode(), "m.yaml")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "path", "said", "remedy"),
+    [
+        (", target: production", "", "target", "the key is missing", "production, shadow"),
+        ("production", "elsewhere", "target", "none of the model's targets", "production, shadow"),
+        (
+            "does: score",
+            "does: train",
+            "target",
+            "a task that trains has no 'target'",
+            "Leave it out",
+        ),
+        ("does: score", "does: scoer", "does", "is not one of", "Did you mean 'score'?"),
+        ("dag_id: old", "dag_id: old dag", "dag_id", "cannot stand here", "letters, digits"),
+        ("dag_id: old", 'dag_id: "o\\x6cd"', "dag_id", "with an escape", "as it is"),
+        ("task_id: group.score", "task: x", "task", "is not known", "Did you mean 'task_id'?"),
+    ],
+)
+def test_each_error_of_a_task_is_placed(entry_text, old, new, path, said, remedy) -> None:
+    assert SCORE.count(old) == 1
+    source = with_tasks(entry_text, SCORE.replace(old, new))
+    entry, problems = inspect_entry(source, "m.yaml")
+    assert entry is None
+    (error,) = [p for p in problems if p.path == f"tasks.0.{path}"]
+    assert error.line == source.decode().count("\n")
+    assert said in error.problem
+    assert remedy in error.remedy
+
+
+def test_the_same_task_twice(entry_text) -> None:
+    (error,) = inspect_entry(with_tasks(entry_text, SCORE, SCORE), "m.yaml")[1]
+    assert "twice" in error.problem
 
 
 def test_missing_regimes(entry_text) -> None:

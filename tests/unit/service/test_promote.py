@@ -310,3 +310,13 @@ def test_files_that_the_registry_itself_refuses_are_a_refusal_on_record(approved
 
     monkeypatch.setattr(approved.registry, "fetch", fetch)
     assert refused_check(approved) == "digest"
+
+
+def test_only_the_dags_that_the_inventory_lets_may_promote(candidate):
+    candidate.approve(candidate.ask())
+    candidate.with_inventory(promoted_by=("other", "more"))
+    with pytest.raises(GuardRefusedError, match="these: other, more") as caught:
+        promote(candidate.gov, candidate.registry, candidate.use())
+    assert caught.value.check == "dag"
+    candidate.with_inventory(promoted_by=("other", "retail_pd"))
+    assert promote(candidate.gov, candidate.registry, candidate.use()).version
