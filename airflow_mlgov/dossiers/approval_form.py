@@ -28,8 +28,8 @@ _SHORT_DIGEST = 19
 MAX_TEXT = 300
 MAX_SUBJECT_PART = 80
 
-APPROVE, REJECT = "Approve", "Reject"
-CHOICES = {APPROVE: Choice.APPROVE, REJECT: Choice.REJECT}
+APPROVE, REJECT, WITHDRAW = "Approve", "Reject", "Withdraw"
+CHOICES = {APPROVE: Choice.APPROVE, REJECT: Choice.REJECT, WITHDRAW: Choice.WITHDRAW}
 """The form's buttons, and what each means."""
 
 COUNTED = "x-counted"
@@ -285,6 +285,7 @@ def _meaning(form: ApprovalForm) -> str:
     return (
         f"### What an approval does\n\nIt lets exactly this version be promoted once to "
         f"{escape(form.request.target)} and used there for {form.valid_days} days. A comment of "
-        f"at least {form.comment_min_length} characters is required. {rejection}{until} "
+        f"at least {form.comment_min_length} characters is required. {rejection}{until} Withdraw "
+        f"takes your own vote back while the request is open; from who asked, it ends the request. "
         f"{_VOUCHED[form.least_assurance]}"
     )

@@ -15,10 +15,8 @@ from airflow.sdk.execution_time.hitl import HITLUser
 
 from airflow_mlgov.dossiers.approval_form import (
     ANSWER_READ,
-    APPROVE,
     CHOICES,
     COUNTED,
-    REJECT,
     UNREAD_ANSWER,
 )
 from airflow_mlgov.errors import ConfigurationError
@@ -118,7 +116,7 @@ class ApprovalGateOperator(HITLOperator):
         super().__init__(
             subject=f"Approve {model}?",
             body=None,
-            options=[APPROVE, REJECT],
+            options=list(CHOICES),
             defaults=None,
             multiple=False,
             params=_form_fields("", 0),
@@ -248,7 +246,7 @@ class ApprovalGateOperator(HITLOperator):
             read.answered_at.isoformat() if read else "",
             view.checkpoint.size,
         )
-        self.assigned_users = [HITLUser(id=user, name=user) for user in standing.pack.users]
+        self.assigned_users = _assigned(standing)
         unread = _send_form(
             ti_id=context["ti"].id,
             options=self.options,
@@ -284,6 +282,13 @@ class ApprovalGateOperator(HITLOperator):
             return str(self.generate_link_to_ui(task_instance=context["ti"]))
         except ValueError:  # [api] base_url is not set
             return ""
+
+
+def _assigned(standing: Standing) -> list[HITLUser]:
+    """Return whose answers Airflow takes: those of the seats, and of who asked, to withdraw."""
+    users, requester = standing.pack.users, standing.electorate.requester
+    asked = [requester.id] if requester and requester.id not in users else []
+    return [HITLUser(id=user, name=user) for user in (*users, *asked)]
 
 
 def _send_form(**form: Any) -> Mapping[str, Any] | None:

@@ -79,9 +79,9 @@ class ApprovalRuns:
 
         view = self._gov.ledger.view()
         standing = standing_of(self._gov, view, request.digest)
-        if standing is None or standing.count.decided_by is None:
+        decided_at = standing.decided_at if standing else None
+        if standing is None or decided_at is None:
             return
-        decided_at = standing.count.decided_by.cast_at
         facts = {
             "requested_at": to_text(standing.entry.at),
             "decided_at": to_text(decided_at),

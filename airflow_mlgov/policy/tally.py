@@ -6,7 +6,7 @@ nothing.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -116,30 +116,22 @@ def tally(
         electorate: Who asked and who built.
         now: When it is counted; None if it is of no matter whether time ran out meanwhile.
     """
-    counted: list[_Counted] = []
-    objections: list[_Counted] = []
+    count = _Count(pack, electorate)
     refused: list[RefusedVote] = []
     decision, decided_by = Decision.OPEN, None
     for vote in votes:
-        place, reasons = _admit(pack, vote, electorate, counted)
+        place, reasons = count.admit(vote)
         if decided_by:
             reasons = ("the request was decided before",)
         if reasons:
             refused.append(RefusedVote(vote, reasons))
             continue
-        if vote.choice is Choice.APPROVE:
-            counted.append(_Counted(vote, place))
-            if _is_full(pack, counted):
-                decision, decided_by = Decision.GRANTED, vote
-            continue
-        objections.append(_Counted(vote, place))
-        counted = [other for other in counted if other.place != place]
-        if _is_veto(pack, place) or _is_hopeless(pack, objections, electorate):
-            decision, decided_by = Decision.DENIED, vote
+        decision = count.take(vote, place)
+        decided_by = vote if decision is not Decision.OPEN else None
     if decision is Decision.OPEN and _is_over(pack, electorate, now):
         decision = Decision.DENIED
-    others = tuple(other.vote for other in objections if other.vote is not decided_by)
-    return Tally(decision, _seated(pack, counted), tuple(refused), decided_by, others)
+    objections = tuple(other.vote for other in count.objections if other.vote is not decided_by)
+    return Tally(decision, _seated(pack, count.approvals), tuple(refused), decided_by, objections)
 
 
 def eligible(pack: PolicyPack, seat: Seat, electorate: Electorate, on: datetime) -> tuple[str, ...]:
@@ -161,43 +153,94 @@ def eligible(pack: PolicyPack, seat: Seat, electorate: Electorate, on: datetime)
     return tuple(present.values())
 
 
-def _admit(
-    pack: PolicyPack, vote: Vote, electorate: Electorate, counted: Sequence[_Counted]
-) -> tuple[str, tuple[str, ...]]:
-    """Return the place that a vote takes, or why it takes none."""
-    voter = vote.voter
-    if voter is None or not electorate.is_known:
-        # What was erased cannot be counted for; a rejection holds all the same.
+class _Count:
+    """The votes that count so far, each in its place."""
+
+    def __init__(self, pack: PolicyPack, electorate: Electorate) -> None:
+        self._pack = pack
+        self._electorate = electorate
+        self.approvals: list[_Counted] = []
+        self.objections: list[_Counted] = []
+
+    def admit(self, vote: Vote) -> tuple[str, tuple[str, ...]]:
+        """Return the place that a vote takes, or why it takes none."""
+        voter = vote.voter
+        if voter is None or not self._electorate.is_known:
+            # What was erased cannot be counted for; a rejection holds all the same.
+            if vote.choice is not Choice.REJECT:
+                return "", ("a name that this count needs was erased",)
+            return "", ()
+        if vote.choice is Choice.WITHDRAW:
+            return "", tuple(self._objections_to_withdrawal(vote, voter))
+        places = _places(self._pack, voter, vote.cast_at)
+        reasons = [
+            *_limits(self._pack, vote, self._electorate),
+            *_duties(self._pack, voter, self._electorate),
+            *_no_place(self._pack, voter, places),
+        ]
         if vote.choice is Choice.APPROVE:
-            return "", ("a name that this count needs was erased",)
-        return "", ()
-    places = _places(pack, voter, vote.cast_at)
-    reasons = [*_objections(pack, vote, electorate), *_no_place(pack, voter, places)]
-    if vote.choice is Choice.REJECT:
+            taken = {other.place for other in self.approvals}
+            if self._of(voter, self.approvals):
+                reasons.append(VOTED_BEFORE)
+            elif places and taken.issuperset(places):
+                reasons.append("somebody has voted in that place before")
+            places = [place for place in places if place not in taken]
         return (places[0] if places else ""), tuple(reasons)
-    names = pack.names(voter)
-    taken = {other.place for other in counted}
-    if any(other.vote.voter and names & pack.names(other.vote.voter) for other in counted):
-        reasons.append(VOTED_BEFORE)
-    elif places and taken.issuperset(places):
-        reasons.append("somebody has voted in that place before")
-    free = [place for place in places if place not in taken]
-    return (free[0] if free else ""), tuple(reasons)
+
+    def take(self, vote: Vote, place: str) -> Decision:
+        """Count a vote that was admitted, and return where that leaves the request."""
+        if vote.choice is Choice.WITHDRAW:
+            if self._is_requester(vote.voter):
+                return Decision.DENIED
+            own = self._of(vote.voter, [*self.approvals, *self.objections])
+            self.approvals = [other for other in self.approvals if other not in own]
+            self.objections = [other for other in self.objections if other not in own]
+            return Decision.OPEN
+        self.approvals = [other for other in self.approvals if other.place != place]
+        self.objections = [other for other in self.objections if other.place != place]
+        if vote.choice is Choice.APPROVE:
+            self.approvals.append(_Counted(vote, place))
+            is_full = all(not seat.open_count for seat in _seated(self._pack, self.approvals))
+            return Decision.GRANTED if is_full else Decision.OPEN
+        self.objections.append(_Counted(vote, place))
+        is_over = _is_veto(self._pack, place) or self._is_hopeless()
+        return Decision.DENIED if is_over else Decision.OPEN
+
+    def _objections_to_withdrawal(self, vote: Vote, voter: Person) -> Iterable[str]:
+        yield from _limits(self._pack, vote, self._electorate)
+        own = self._of(voter, [*self.approvals, *self.objections])
+        if not own and not self._is_requester(voter):
+            yield "the voter has no vote to withdraw and has not asked"
+
+    def _of(self, voter: Person | None, votes: Iterable[_Counted]) -> list[_Counted]:
+        names = self._pack.names(voter)
+        return [other for other in votes if names & self._pack.names(other.vote.voter)]
+
+    def _is_requester(self, voter: Person | None) -> bool:
+        return bool(self._pack.names(voter) & self._pack.names(self._electorate.requester))
+
+    def _is_hopeless(self) -> bool:
+        """Whether too few places are left to fill all seats."""
+        out = {other.place for other in self.objections} | _barred(self._pack, self._electorate)
+        return unseated(self._pack.canonical_seats(), barred=out) is not None
 
 
-def _objections(pack: PolicyPack, vote: Vote, electorate: Electorate) -> Iterable[str]:
+def _limits(pack: PolicyPack, vote: Vote, electorate: Electorate) -> Iterable[str]:
     if vote.assurance < pack.least_assurance:
         needed = pack.least_assurance
         yield f"assurance {vote.assurance} is below the {needed} that the policy pack demands"
-    names = pack.names(vote.voter)
-    if pack.segregation.requester and names & pack.names(electorate.requester):
-        yield "the voter is the requester"
-    if pack.segregation.developers and names & pack.names(*electorate.developers):
-        yield "the voter is a developer of this version"
     if len(vote.comment.strip()) < pack.comment_min_length:
         yield f"the comment is shorter than {pack.comment_min_length} characters"
     if _is_over(pack, electorate, vote.cast_at):
         yield "the time to decide was over"
+
+
+def _duties(pack: PolicyPack, voter: Person, electorate: Electorate) -> Iterable[str]:
+    names = pack.names(voter)
+    if pack.segregation.requester and names & pack.names(electorate.requester):
+        yield "the voter is the requester"
+    if pack.segregation.developers and names & pack.names(*electorate.developers):
+        yield "the voter is a developer of this version"
 
 
 def _no_place(pack: PolicyPack, voter: Person, places: Sequence[str]) -> Iterable[str]:
@@ -239,21 +282,9 @@ def _is_veto(pack: PolicyPack, place: str) -> bool:
     return not seats or any(seat.veto for seat in seats)
 
 
-def _is_hopeless(
-    pack: PolicyPack, objections: Collection[_Counted], electorate: Electorate
-) -> bool:
-    """Whether too few places are left to fill all seats."""
-    out = {other.place for other in objections} | _barred(pack, electorate)
-    return unseated(pack.canonical_seats(), barred=out) is not None
-
-
 def _is_over(pack: PolicyPack, electorate: Electorate, at: datetime | None) -> bool:
     decide_by = pack.decide_by(electorate.asked_at) if electorate.asked_at else None
     return decide_by is not None and at is not None and at >= decide_by
-
-
-def _is_full(pack: PolicyPack, votes: Sequence[_Counted]) -> bool:
-    return all(seat.open_count == 0 for seat in _seated(pack, votes))
 
 
 def _seated(pack: PolicyPack, votes: Sequence[_Counted]) -> tuple[SeatTally, ...]:

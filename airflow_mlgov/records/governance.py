@@ -37,10 +37,11 @@ class Assurance(StrEnum):
 
 
 class Choice(StrEnum):
-    """What an approver answers."""
+    """What somebody answers; who asked may only withdraw, which ends the request."""
 
     APPROVE = "approve"
     REJECT = "reject"
+    WITHDRAW = "withdraw"
 
 
 class EraseReason(StrEnum):

@@ -114,7 +114,17 @@ class Standing:
         """Why it was denied, in words that name nobody; empty unless it was."""
         if self.decision is not Decision.DENIED:
             return ""
-        return "rejected by an approver" if self.count.decided_by else "nobody decided in time"
+        if self.count.decided_by is None:
+            return "nobody decided in time"
+        is_withdrawn = self.count.decided_by.choice is Choice.WITHDRAW
+        return "withdrawn by who asked" if is_withdrawn else "rejected by an approver"
+
+    @property
+    def decided_at(self) -> datetime | None:
+        """When the vote was cast that decided it, or when time ran out; None while open."""
+        if self.count.decided_by:
+            return self.count.decided_by.cast_at
+        return self.decide_by if self.decision is Decision.DENIED else None
 
     def may_still_fill(self, seat: Seat) -> tuple[str, ...]:
         """Return who may fill a seat now: nobody who sits already or has rejected."""

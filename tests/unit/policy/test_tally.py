@@ -122,7 +122,8 @@ def test_too_little_assurance_is_not_counted():
 @given(
     st.lists(
         st.tuples(
-            st.sampled_from(["olivia", "victor", "erin", "mallory"]), st.sampled_from(list(Choice))
+            st.sampled_from(["olivia", "victor", "erin", "mallory"]),
+            st.sampled_from([Choice.APPROVE, Choice.REJECT]),
         )
     )
 )
@@ -259,6 +260,33 @@ def test_time_to_decide():
     assert over.refused[0].reasons == ("the time to decide was over",)
     granted = [vote(1, "olivia", at=before), vote(2, "victor", at=before)]
     assert tally(pack, granted, asked, now=end).decision is Decision.GRANTED
+
+
+def test_a_rejection_without_veto_can_be_withdrawn_or_turned_into_an_approval():
+    pack = make_pack(TWO_OF_THREE)
+    first = [vote(1, "olivia", Choice.REJECT), vote(2, "olivia", Choice.WITHDRAW)]
+    withdrawn = tally(pack, first, NOBODY)
+    assert (withdrawn.decision, withdrawn.objections) == (Decision.OPEN, ())
+    changed = [vote(1, "olivia", Choice.REJECT), vote(2, "olivia"), vote(3, "victor")]
+    assert tally(pack, changed, NOBODY).decision is Decision.GRANTED
+    ended = [*changed[:2], vote(3, "vera", Choice.REJECT)]
+    assert tally(pack, ended, NOBODY).decision is Decision.OPEN
+
+
+@pytest.mark.parametrize("who", ["victor", "mallory"])
+def test_nobody_withdraws_what_is_not_theirs(who):
+    votes = [vote(1, "olivia"), vote(2, who, Choice.WITHDRAW)]
+    result = tally(make_pack(), votes, NOBODY)
+    assert result.refused[0].reasons == ("the voter has no vote to withdraw and has not asked",)
+    assert result.seats[0].open_count == 0
+
+
+def test_who_asked_withdraws_under_every_name_and_a_reason_is_needed():
+    pack = make_pack(identities=ALIASES)
+    asked = Electorate(Person("18", "18"), ())
+    assert tally(pack, [vote(1, "erin", Choice.WITHDRAW)], asked).decision is Decision.DENIED
+    short = tally(pack, [vote(1, "erin", Choice.WITHDRAW, comment="no")], asked)
+    assert short.decision is Decision.OPEN
 
 
 PEOPLE = ["olivia", "17", "victor", "erin", "18", "dora"]

@@ -192,7 +192,7 @@ def test_a_gate_resumes_after_the_inventory_names_another_developer(candidate):
 def test_what_is_on_record_about_a_vote_stays_as_it_is(candidate, monkeypatch):
     request = candidate.ask()
     candidate.answer(request, "erin")
-    monkeypatch.setattr("airflow_mlgov.policy.tally._objections", lambda *_: iter(()))
+    monkeypatch.setattr("airflow_mlgov.policy.tally._duties", lambda *_: iter(()))
     count_votes(candidate.gov, request)
     assert len(reasons(candidate)) == 2
 
@@ -208,3 +208,23 @@ def test_time_runs_out_for_a_request_and_denies_it(candidate):
     (denied,) = candidate.kinds("approval.denied")
     assert denied.body["reason"] == "nobody decided in time"
     assert "the time to decide was over" in reasons(candidate)
+
+
+def test_who_asked_withdraws_the_request(candidate):
+    request = candidate.ask()
+    candidate.answer(request, "olivia")
+    with pytest.raises(ApprovalDeniedError, match="withdrawn by who asked"):
+        candidate.answer(request, "erin", Choice.WITHDRAW)
+    (denied,) = candidate.kinds("approval.denied")
+    assert denied.body["reason"] == "withdrawn by who asked"
+
+
+def test_an_approver_withdraws_a_vote_until_the_decision(candidate):
+    request = candidate.ask()
+    candidate.answer(request, "olivia")
+    standing = candidate.answer(request, "olivia", Choice.WITHDRAW)
+    assert [seat.open_count for seat in standing.count.seats] == [1, 1]
+    candidate.answer(request, "victor")
+    assert candidate.answer(request, "olivia").decision is Decision.GRANTED
+    assert candidate.answer(request, "olivia", Choice.WITHDRAW).decision is Decision.GRANTED
+    assert reasons(candidate)[-1] == "the request was decided before"
