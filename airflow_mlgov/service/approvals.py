@@ -33,7 +33,8 @@ from airflow_mlgov.service.ledger import LedgerView, SealedEntry
 
 log = logging.getLogger(__name__)
 
-_ASSURANCE = {KeyRole.WRITER: Assurance.L0, KeyRole.ATTESTOR: Assurance.L1}
+ASSURANCE = {KeyRole.WRITER: Assurance.L0, KeyRole.ATTESTOR: Assurance.L1}
+"""What an answer is worth, by whose key signed its entry."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -314,7 +315,7 @@ def _votes(view: LedgerView, asked: SealedEntry) -> Iterator[Vote]:
                 voter=person_of(entry, "voter"),
                 choice=Choice(entry.body["choice"]),
                 comment=text_of(entry, "comment") or "",
-                assurance=_ASSURANCE[entry.signed_by],
+                assurance=ASSURANCE[entry.signed_by],
                 cast_at=entry.at,
             )
 
