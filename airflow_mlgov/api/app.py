@@ -1,4 +1,4 @@
-"""What signed-in people tell the api-server: stop a model, resume it, revoke an approval.
+"""What signed-in people tell the api-server: stop a model, resume it, revoke an approval; pages.
 
 Airflow guards its own routes only: each route of an app that a plugin brings must ask for the user.
 Who is signed in is told by Airflow; what that person may do is read from inventory and policy pack.
@@ -9,16 +9,11 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
-from airflow_mlgov.errors import (
-    ArtefactError,
-    MlgovError,
-    NotEntitledError,
-    NotStoppedError,
-    UnknownSubjectError,
-)
-from airflow_mlgov.records.digest import Digest
+from airflow_mlgov.api.pages import add_pages, request_digest
+from airflow_mlgov.api.signed_in import person_of
+from airflow_mlgov.api.statuses import status_of
+from airflow_mlgov.errors import MlgovError
 from airflow_mlgov.records.kinds import KeyRole
-from airflow_mlgov.records.people import Person
 from airflow_mlgov.service.stop import MAX_REASON, resume_model, revoke_approval, stop_model
 
 if TYPE_CHECKING:
@@ -26,11 +21,6 @@ if TYPE_CHECKING:
 
     from airflow_mlgov.service.ledger import SealedReceipt
 
-_STATUS: dict[type[Exception], int] = {
-    NotEntitledError: 403,
-    UnknownSubjectError: 404,
-    NotStoppedError: 409,
-}
 log = logging.getLogger(__name__)
 
 
@@ -48,20 +38,21 @@ def build_app() -> FastAPI:
     # Plain functions, so that they run in threads: they wait for the ledger.
     @app.post("/api/models/{model}/stop")
     def stop(model: str, reason: str = why, user: Any = signed_in) -> dict[str, Any]:
-        gov, person = _opened(), _person(user)
+        gov, person = _opened(), person_of(user)
         receipt = stop_model(gov, model, reason, person, role=KeyRole.ATTESTOR)
         return {"model": model, **_on_record(receipt)}
 
     @app.post("/api/models/{model}/resume")
     def resume(model: str, reason: str = why, user: Any = signed_in) -> dict[str, Any]:
-        receipt = resume_model(_opened(), model, reason, _person(user))
+        receipt = resume_model(_opened(), model, reason, person_of(user))
         return {"model": model, **_on_record(receipt)}
 
     @app.post("/api/approvals/{request}/revoke")
     def revoke(request: str, reason: str = why, user: Any = signed_in) -> dict[str, Any]:
-        receipt = revoke_approval(_opened(), _digest(request), reason, _person(user))
+        receipt = revoke_approval(_opened(), request_digest(request), reason, person_of(user))
         return {"request_sha256": request, **_on_record(receipt)}
 
+    add_pages(app)
     return app
 
 
@@ -72,19 +63,6 @@ def _opened() -> Any:
     return open_governance()
 
 
-def _person(user: Any) -> Person:
-    return Person(str(user.get_id()), str(user.get_name()))
-
-
-def _digest(text: str) -> Digest:
-    try:
-        return Digest.parse(text)
-    except ArtefactError as error:
-        raise UnknownSubjectError(
-            "The path names no request.", remedy="Name it as sha256:<64 hexadecimal characters>."
-        ) from error
-
-
 def _on_record(receipt: SealedReceipt) -> dict[str, int]:
     return {"entry": receipt.index}
 
@@ -92,7 +70,7 @@ def _on_record(receipt: SealedReceipt) -> dict[str, int]:
 def _refusal(_: Request, error: Exception) -> Response:
     from fastapi.responses import JSONResponse
 
-    status = _STATUS.get(type(error), 503 if getattr(error, "retryable", False) else 500)
+    status = status_of(error)
     if status >= 500:
         log.error("What somebody asked for was not put on record: %s", error)
     return JSONResponse({"detail": str(error)}, status)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from airflow_mlgov.records.people import Person
+
 if TYPE_CHECKING:
     from airflow.api_fastapi.auth.managers.models.base_user import BaseUser
     from starlette.types import Scope
@@ -29,3 +31,8 @@ async def user_of(scope: Scope) -> BaseUser | None:
         return await resolve_user_from_token(token.strip())
     except HTTPException:
         return None
+
+
+def person_of(user: BaseUser) -> Person:
+    """Return who is signed in, as the ledger names people."""
+    return Person(str(user.get_id()), str(user.get_name()))

@@ -15,7 +15,7 @@ from functools import lru_cache
 from importlib.resources import files
 from typing import Any
 
-from jinja2 import Environment, FunctionLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from airflow_mlgov.dossiers.evidence import Dossier, ModelPage, Overview, SampleCurves
@@ -35,8 +35,6 @@ from airflow_mlgov.dossiers.site import Site
 
 MAX_TEXT = 4000
 """Characters of a text that are shown."""
-
-_FOLDER = files("airflow_mlgov.dossiers") / "templates"
 
 
 def write_evidence_page(dossier: Dossier, site: Site) -> str:
@@ -103,7 +101,7 @@ def _write(template: str, site: Site, **said: Any) -> str:
 @lru_cache(maxsize=1)
 def _environment() -> Environment:
     environment = Environment(
-        loader=FunctionLoader(lambda name: (_FOLDER / name).read_text("utf-8")),
+        loader=PackageLoader("airflow_mlgov.dossiers"),
         autoescape=True,
         undefined=StrictUndefined,
         finalize=visible,
@@ -127,7 +125,7 @@ _FRAME = {
 
 @lru_cache(maxsize=1)
 def _style() -> str:
-    return (_FOLDER / "page.css").read_text("utf-8")
+    return (files("airflow_mlgov.dossiers") / "templates" / "page.css").read_text("utf-8")
 
 
 def _plots(dossier: Dossier) -> list[list[Plot]]:

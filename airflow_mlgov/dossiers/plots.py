@@ -16,7 +16,7 @@ Points: TypeAlias = "Sequence[tuple[float, float]]"
 WIDTH, HEIGHT = 320.0, 230.0
 """Size of a plot in user units."""
 
-LEFT, RIGHT, TOP, BOTTOM = 42.0, 312.0, 10.0, 192.0
+LEFT, RIGHT, TOP, BOTTOM = 42.0, 304.0, 10.0, 192.0
 """Where its axes stand."""
 
 _RATES = (0.01, 0.05, 0.1, 0.2, 0.3, 0.5)
@@ -115,7 +115,7 @@ def plot_roc(sample: str, roc: Points, challenger: Points) -> Plot:
         curves.append(("challenger", "challenger", challenger))
     columns = [f"events found: {name}" for _, name, _ in curves]
     rows = [
-        [_percent(rate), *(_percent(_height_at(points, rate)) for _, _, points in curves)]
+        [_short(rate), *(_percent(_height_at(points, rate)) for _, _, points in curves)]
         for rate in _RATES
     ]
     found = " and ".join(
@@ -127,14 +127,11 @@ def plot_roc(sample: str, roc: Points, challenger: Points) -> Plot:
         description=f"Where 10% of the non-events are taken for events, {found} of the events.",
         x_label="non-events taken for events",
         y_label="events found",
-        x_ticks=[Tick(_x(at), _percent(at)) for at in ticks],
-        y_ticks=[Tick(_y(at), _percent(at)) for at in ticks],
+        x_ticks=[Tick(_x(at), _short(at)) for at in ticks],
+        y_ticks=[Tick(_y(at), _short(at)) for at in ticks],
         lines=[_diagonal(), *(Line(kind, _polyline(points)) for kind, _, points in curves)],
         key=[*((kind, name) for kind, name, _ in curves), ("diagonal", "chance")],
-        columns=[
-            "non-events taken for events",
-            *(f"events found: {name}" for _, name, _ in curves),
-        ],
+        columns=["non-events taken for events", *columns],
         rows=rows,
     )
 
@@ -157,8 +154,8 @@ def plot_calibration(sample: str, groups: Sequence[Calibration]) -> Plot:
         f"{_percent(worst.mean_probability)} and had {_percent(worst.event_rate)} events.",
         x_label="predicted probability",
         y_label="event rate",
-        x_ticks=[Tick(_x(tick / top), _percent(tick)) for tick in ticks],
-        y_ticks=[Tick(_y(tick / top), _percent(tick)) for tick in ticks],
+        x_ticks=[Tick(_x(tick / top), _short(tick)) for tick in ticks],
+        y_ticks=[Tick(_y(tick / top), _short(tick)) for tick in ticks],
         lines=[_diagonal(), Line("champion", _polyline(at))],
         dots=[(_x(x), _y(y)) for x, y in at],
         key=[("champion", "groups of equal size"), ("diagonal", "perfect calibration")],
@@ -193,8 +190,8 @@ def plot_histogram(sample: str, histogram: Histogram) -> Plot:
         f"{_peak('Non-events', histogram.edges, non_events)}",
         x_label="predicted probability",
         y_label="share of the class",
-        x_ticks=[Tick(_x(tick), _percent(tick)) for tick in _ticks(1.0)],
-        y_ticks=[Tick(_y(tick / top), _percent(tick)) for tick in ticks],
+        x_ticks=[Tick(_x(tick), _short(tick)) for tick in _ticks(1.0)],
+        y_ticks=[Tick(_y(tick / top), _short(tick)) for tick in ticks],
         bars=bars,
         key=[
             ("non_events", f"non-events ({sum(histogram.non_events):,})"),
@@ -202,7 +199,7 @@ def plot_histogram(sample: str, histogram: Histogram) -> Plot:
         ],
         columns=["predicted", "non-events", "events"],
         rows=[
-            [f"{low:.0%} to {high:.0%}", f"{outside:,}", f"{inside:,}"]
+            [f"{low * 100:.0f} to {high:.0%}", f"{outside:,}", f"{inside:,}"]
             for low, high, outside, inside in zip(
                 histogram.edges,
                 histogram.edges[1:],
@@ -261,4 +258,8 @@ def _y(share: float) -> float:
 
 
 def _percent(share: float) -> str:
-    return f"{share:.1%}".replace(".0%", "%")
+    return f"{share:.1%}"
+
+
+def _short(share: float) -> str:
+    return f"{share:.0%}"

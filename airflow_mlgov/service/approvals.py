@@ -19,6 +19,7 @@ from airflow_mlgov.errors import (
     EvidenceError,
     LedgerIntegrityError,
     MlgovError,
+    UnknownSubjectError,
 )
 from airflow_mlgov.policy.pack import PolicyPack, Seat
 from airflow_mlgov.policy.pack_file import parse_pack
@@ -175,6 +176,26 @@ def requests(
             yield entry, request_of(entry)
         except LedgerIntegrityError as error:
             log.warning("Request in ledger entry %d is left out: %s", entry.index, error)
+
+
+def request_on_record(view: LedgerView, digest: Digest) -> ApprovalRequest:
+    """Return the request with a digest.
+
+    Raises:
+        UnknownSubjectError: The ledger holds none; a retry does not help.
+    """
+    for _, request in requests(view):
+        if request.digest == digest:
+            return request
+    raise no_such_request(digest)
+
+
+def no_such_request(digest: Digest) -> UnknownSubjectError:
+    """Return the error for a request that the ledger does not hold."""
+    return UnknownSubjectError(
+        f"The ledger holds no request {digest}.",
+        remedy="`airflow mlgov status MODEL` shows the request that an approval answers.",
+    )
 
 
 def standing_of(gov: Governance, view: LedgerView, request: Digest) -> Standing | None:

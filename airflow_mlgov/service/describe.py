@@ -19,8 +19,13 @@ from airflow_mlgov.service.ledger import LedgerView
 _T = TypeVar("_T")
 
 
-def describe(gov: Governance, standing: Standing) -> ApprovalForm:
+def describe(gov: Governance, standing: Standing, page: str = "") -> ApprovalForm:
     """Return the form of a request as it stands now.
+
+    Args:
+        gov: Governance.
+        standing: The request, counted.
+        page: Address of its evidence page, to which the form leads.
 
     Raises:
         EvidenceError: A document that the request names is missing, altered or not of its kind; a
@@ -49,6 +54,7 @@ def describe(gov: Governance, standing: Standing) -> ApprovalForm:
         asked_at=standing.entry.at,
         decide_by=standing.decide_by,
         objections=[f"{_voter(vote)}: {vote.comment}" for vote in standing.count.objections],
+        page=page,
     )
 
 

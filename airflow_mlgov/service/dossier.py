@@ -24,7 +24,13 @@ from airflow_mlgov.policy.tiers import tier
 from airflow_mlgov.records.digest import Digest
 from airflow_mlgov.records.governance import Choice
 from airflow_mlgov.records.people import Person
-from airflow_mlgov.service.approvals import ASSURANCE, Standing, text_of
+from airflow_mlgov.service.approvals import (
+    ASSURANCE,
+    Standing,
+    no_such_request,
+    standing_of,
+    text_of,
+)
 from airflow_mlgov.service.describe import registry_number, seat_line
 from airflow_mlgov.service.documents import evidence_document, read_document, results_of
 from airflow_mlgov.service.evidence_readers import read_data_check, read_report, read_training
@@ -41,21 +47,25 @@ _READERS: dict[str, Callable[[dict[str, Any]], Any]] = {
 }
 
 
-def collect_dossier(
-    gov: Governance, view: LedgerView, standing: Standing, reader: Person
-) -> Dossier:
+def collect_dossier(gov: Governance, view: LedgerView, digest: Digest, reader: Person) -> Dossier:
     """Return what the evidence page of a request says.
 
     Args:
         gov: Governance.
         view: Verified ledger.
-        standing: The request, counted.
+        digest: Of the request.
         reader: Who looks at the page.
 
     Raises:
-        UnknownSubjectError: The model left the inventory; a retry does not help.
-        ConfigurationError: Its pack left the policy folder; a retry does not help.
+        UnknownSubjectError: The ledger holds no such request, or its model left the inventory; a
+            retry does not help.
+        LedgerIntegrityError: It does not read as a request; a retry does not help.
+        EvidenceError: The pack that it names is missing or altered; a retry does not help.
+        ConfigurationError: The model's pack left the policy folder; a retry does not help.
     """
+    standing = standing_of(gov, view, digest)
+    if standing is None:
+        raise no_such_request(digest)
     request = standing.request
     entry = gov.model(request.model)
     found, documents = _documents(gov, standing)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from airflow_mlgov.wiring.addresses import open_site
 from airflow_mlgov.wiring.anchors import configured_witnesses, open_anchoring, open_anchors
 from airflow_mlgov.wiring.governance import (
     open_evidence,
@@ -32,6 +33,7 @@ __all__ = [
     "open_registry",
     "open_seen",
     "open_sequencer",
+    "open_site",
     "rotate_role",
     "setting",
     "settings",
