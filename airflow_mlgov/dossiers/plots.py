@@ -174,7 +174,7 @@ def plot_histogram(sample: str, histogram: Histogram) -> Plot:
         histogram: Its edges rise from 0 to 1.
     """
     events, non_events = _shares(histogram.events), _shares(histogram.non_events)
-    ticks = _ticks(max(*events, *non_events, 0.01))
+    ticks = _ticks(max(*events, *non_events))
     top = ticks[-1]
     bars = []
     for low, high, *both in zip(
@@ -226,6 +226,7 @@ def _peak(name: str, edges: Sequence[float], shares: Sequence[float]) -> str:
 
 def _ticks(most: float) -> list[float]:
     """Return marks from 0 in even steps of a round number, the last at or above the most."""
+    most = max(most, _STEPS[0])
     step = next((step for step in _STEPS if most <= step * _MOST_TICKS), _STEPS[-1])
     return [round(number * step, 2) for number in range(math.ceil(round(most / step, 6)) + 1)]
 

@@ -37,12 +37,12 @@ class Site:
         Args:
             model: Inventory id.
         """
-        return f"{self.home}models/{quote(model, safe='')}"
+        return f"{self.home}models/{_quoted(model)}"
 
     def gate(self, request: ApprovalRequest) -> str:
         """Return where Airflow lets people answer a request."""
         dag, run, task = (
-            quote(part, safe="") for part in (request.dag_id, request.run_id, request.task_id)
+            _quoted(part) for part in (request.dag_id, request.run_id, request.task_id)
         )
         mapped = f"/mapped/{request.map_index}" if request.map_index >= 0 else ""
         return f"{self.root}/dags/{dag}/runs/{run}/tasks/{task}{mapped}/required_actions"
@@ -53,4 +53,8 @@ class Site:
         Args:
             then: Where to go on.
         """
-        return f"{self.root}/api/v2/auth/login?next={quote(then, safe='')}"
+        return f"{self.root}/api/v2/auth/login?next={_quoted(then)}"
+
+
+def _quoted(text: str) -> str:
+    return quote(text, safe="", errors="replace")
