@@ -72,6 +72,7 @@ def get_provider_info() -> dict[str, Any]:
             {"name": "governed", "class-name": "airflow_mlgov.decorators.governed.governed_task"},
             {"name": "recorded", "class-name": "airflow_mlgov.decorators.recorded.recorded_task"},
         ],
+        "extra-links": ["airflow_mlgov.operators.evidence_link.EvidenceLink"],
         "plugins": [
             {"name": "mlgov", "plugin-class": "airflow_mlgov.plugins.mlgov.MlgovPlugin"},
         ],

@@ -10,17 +10,11 @@ import logging
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
-from airflow_mlgov.api.signed_in import may_read
-from airflow_mlgov.errors import (
-    ArtefactError,
-    MlgovError,
-    NotEntitledError,
-    NotInForceError,
-    UnknownSubjectError,
-)
-from airflow_mlgov.records.digest import Digest
+from airflow_mlgov.api.pages import add_pages, request_digest
+from airflow_mlgov.api.signed_in import may_read, person_of
+from airflow_mlgov.api.statuses import status_of
+from airflow_mlgov.errors import MlgovError
 from airflow_mlgov.records.kinds import KeyRole
-from airflow_mlgov.records.people import Person
 from airflow_mlgov.service.inbox import collect_inbox
 from airflow_mlgov.service.settle_finding import accept_finding, close_finding
 from airflow_mlgov.service.stop import MAX_REASON, resume_model, revoke_approval, stop_model
@@ -30,11 +24,6 @@ if TYPE_CHECKING:
 
     from airflow_mlgov.service.ledger import SealedReceipt
 
-_STATUS: dict[type[Exception], int] = {
-    NotEntitledError: 403,
-    UnknownSubjectError: 404,
-    NotInForceError: 409,
-}
 log = logging.getLogger(__name__)
 
 
@@ -47,6 +36,7 @@ def build_app() -> FastAPI:
     _add_inbox(app)
     _add_orders(app)
     _add_findings(app)
+    add_pages(app)
     return app
 
 
@@ -76,7 +66,7 @@ def _add_inbox(app: FastAPI) -> None:
 
     @app.get("/api/inbox")
     def inbox(model: str | None = None, user: Any = signed_in) -> dict[str, Any]:
-        gov, reader = _opened(), _person(user)
+        gov, reader = _opened(), person_of(user)
         found = collect_inbox(
             gov, gov.ledger.view(), reader=reader, model=model, may_read=may_read(user)
         )
@@ -88,18 +78,18 @@ def _add_orders(app: FastAPI) -> None:
 
     @app.post("/api/models/{model}/stop")
     def stop(model: str, reason: str = why, user: Any = signed_in) -> dict[str, Any]:
-        gov, person = _opened(), _person(user)
+        gov, person = _opened(), person_of(user)
         receipt = stop_model(gov, model, reason, person, role=KeyRole.ATTESTOR)
         return {"model": model, **_on_record(receipt)}
 
     @app.post("/api/models/{model}/resume")
     def resume(model: str, reason: str = why, user: Any = signed_in) -> dict[str, Any]:
-        receipt = resume_model(_opened(), model, reason, _person(user))
+        receipt = resume_model(_opened(), model, reason, person_of(user))
         return {"model": model, **_on_record(receipt)}
 
     @app.post("/api/approvals/{request}/revoke")
     def revoke(request: str, reason: str = why, user: Any = signed_in) -> dict[str, Any]:
-        receipt = revoke_approval(_opened(), _digest(request), reason, _person(user))
+        receipt = revoke_approval(_opened(), request_digest(request), reason, person_of(user))
         return {"request_sha256": request, **_on_record(receipt)}
 
 
@@ -108,14 +98,14 @@ def _add_findings(app: FastAPI) -> None:
 
     @app.post("/api/models/{model}/findings/{finding}/close")
     def close(model: str, finding: str, reason: str = why, user: Any = signed_in) -> dict[str, Any]:
-        receipt = close_finding(_opened(), model, finding, reason, _person(user))
+        receipt = close_finding(_opened(), model, finding, reason, person_of(user))
         return {"finding": finding, **_on_record(receipt)}
 
     @app.post("/api/models/{model}/findings/{finding}/accept")
     def accept(
         model: str, finding: str, reason: str = why, until: date = day, user: Any = signed_in
     ) -> dict[str, Any]:
-        receipt = accept_finding(_opened(), model, finding, reason, _person(user), until=until)
+        receipt = accept_finding(_opened(), model, finding, reason, person_of(user), until=until)
         return {"finding": finding, "until": until.isoformat(), **_on_record(receipt)}
 
 
@@ -132,19 +122,6 @@ def _site() -> Any:
     return open_site()
 
 
-def _person(user: Any) -> Person:
-    return Person(str(user.get_id()), str(user.get_name()))
-
-
-def _digest(text: str) -> Digest:
-    try:
-        return Digest.parse(text)
-    except ArtefactError as error:
-        raise UnknownSubjectError(
-            "The path names no request.", remedy="Name it as sha256:<64 hexadecimal characters>."
-        ) from error
-
-
 def _on_record(receipt: SealedReceipt) -> dict[str, int]:
     return {"entry": receipt.index}
 
@@ -152,7 +129,7 @@ def _on_record(receipt: SealedReceipt) -> dict[str, int]:
 def _refusal(_: Request, error: Exception) -> Response:
     from fastapi.responses import JSONResponse
 
-    status = _STATUS.get(type(error), 503 if getattr(error, "retryable", False) else 500)
+    status = status_of(error)
     if status >= 500:
         log.error("What somebody asked for was not done: %s", error)
     return JSONResponse({"detail": str(error)}, status)

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from functools import cache
 from typing import TYPE_CHECKING
 
+from airflow_mlgov.records.people import Person
+
 if TYPE_CHECKING:
     from airflow.api_fastapi.auth.managers.models.base_user import BaseUser
     from starlette.types import Scope
@@ -45,3 +47,8 @@ def may_read(user: BaseUser) -> Callable[[str], bool]:
         return get_auth_manager().is_authorized_dag(method="GET", details=details, user=user)
 
     return asked
+
+
+def person_of(user: BaseUser) -> Person:
+    """Return who is signed in, as the ledger names people."""
+    return Person(str(user.get_id()), str(user.get_name()))

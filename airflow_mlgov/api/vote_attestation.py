@@ -23,11 +23,10 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from airflow_mlgov.api.messages import read_body, send_json
-from airflow_mlgov.api.signed_in import SIGN_IN, user_of
+from airflow_mlgov.api.signed_in import SIGN_IN, person_of, user_of
 from airflow_mlgov.dossiers.approval_form import ANSWER_READ, CHOICES, COUNTED
 from airflow_mlgov.errors import MlgovError, VoteRefusedError
 from airflow_mlgov.records.digest import Digest
-from airflow_mlgov.records.people import Person
 from airflow_mlgov.records.source import Source
 from airflow_mlgov.service.attest_vote import Ballot, CastVote, cast_vote, void_vote
 
@@ -224,7 +223,7 @@ def _ballot(form: AskedForm, answer: dict[str, Any], user: BaseUser) -> Ballot:
         named=named if isinstance(named, str) else "",
         choice=CHOICES.get(chosen[0]) if len(chosen) == 1 else None,
         comment=comment if isinstance(comment, str) else "",
-        person=Person(str(user.get_id()), str(user.get_name())),
+        person=person_of(user),
         counted=form.counted,
         has_ended=form.has_ended,
     )

@@ -140,6 +140,7 @@ def _usable(subject: _Subject, version: RegistryVersion | None, alias: str) -> d
 
 def _approval(subject: _Subject, version: RegistryVersion | None) -> dict[str, Any] | None:
     from airflow_mlgov.service.approvals import approval_of
+    from airflow_mlgov.service.request_state import state_of
 
     if version is None or version.manifest is None:
         return None
@@ -157,21 +158,10 @@ def _approval(subject: _Subject, version: RegistryVersion | None) -> dict[str, A
         "policy_sha256": str(standing.request.policy),
         "granted_at": _when(standing.granted_at),
         "expires_at": _when(standing.expires_at),
-        "state": _state(subject, standing),
+        "state": state_of(subject.view, standing).value,
         "consumed_by": _used_by(standing),
         "seats": [seat for tallied in standing.count.seats for seat in _filled(tallied)],
     }
-
-
-def _state(subject: _Subject, standing: Standing) -> str:
-    from airflow_mlgov.service.stop import is_revoked
-
-    if is_revoked(subject.view, standing.request):
-        return "revoked"
-    now = subject.gov.clock.now()
-    if standing.expires_at is None or now >= standing.expires_at:
-        return "expired"
-    return "consumed" if standing.used_by else "granted"
 
 
 def _used_by(standing: Standing) -> dict[str, Any] | None:

@@ -122,6 +122,7 @@ class ApprovalForm:
         asked_at: When it was asked.
         decide_by: When it is denied if it is not decided; None for never.
         objections: Rejections that did not end it.
+        page: Address of the evidence page.
     """
 
     request: ApprovalRequest
@@ -141,6 +142,7 @@ class ApprovalForm:
     asked_at: datetime
     decide_by: datetime | None = None
     objections: Sequence[str] = ()
+    page: str = ""
 
 
 def headline_of(form: ApprovalForm) -> str:
@@ -191,9 +193,16 @@ def _asked(form: ApprovalForm) -> str:
     return (
         f"**{escape(form.model_name)}**, version {escape(form.registry_version)}, for "
         f"**{escape(request.target)}**. Asked by {by} on {form.asked_at:%Y-%m-%d %H:%M} UTC "
-        f"in run {escape(request.run_id)} of {escape(request.dag_id)}.\n\n"
+        f"in run {escape(request.run_id)} of {escape(request.dag_id)}.\n\n{_page(form)}"
         f"- model digest {_digest(request.version)}\n- request digest {_digest(request.digest)}"
     )
+
+
+def _page(form: ApprovalForm) -> str:
+    """Return the way to the page that shows more than a form can."""
+    if not form.page:
+        return ""
+    return f"[**Evidence page**](<{form.page}>): curves, segments, the challenger, all votes.\n\n"
 
 
 def _seats(form: ApprovalForm) -> str:

@@ -22,14 +22,39 @@ class Site:
 
     root: str
 
+    @property
+    def home(self) -> str:
+        """What waits, and every governed model."""
+        return f"{self.root}{MOUNT}/"
+
     def request(self, digest: Digest) -> str:
         """Return the evidence page of a request."""
-        return f"{self.root}{MOUNT}/requests/{digest}"
+        return f"{self.home}requests/{digest}"
+
+    def model(self, model: str) -> str:
+        """Return the page of a model.
+
+        Args:
+            model: Inventory id.
+        """
+        return f"{self.home}models/{_quoted(model)}"
 
     def gate(self, request: ApprovalRequest) -> str:
         """Return where Airflow lets people answer a request."""
         dag, run, task = (
-            quote(part, safe="") for part in (request.dag_id, request.run_id, request.task_id)
+            _quoted(part) for part in (request.dag_id, request.run_id, request.task_id)
         )
         mapped = f"/mapped/{request.map_index}" if request.map_index >= 0 else ""
         return f"{self.root}/dags/{dag}/runs/{run}/tasks/{task}{mapped}/required_actions"
+
+    def sign_in(self, then: str) -> str:
+        """Return where Airflow lets people sign in.
+
+        Args:
+            then: Where to go on.
+        """
+        return f"{self.root}/api/v2/auth/login?next={_quoted(then)}"
+
+
+def _quoted(text: str) -> str:
+    return quote(text, safe="", errors="replace")

@@ -14,7 +14,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from airflow_mlgov.api.messages import read_body, send_json
-from airflow_mlgov.api.signed_in import SIGN_IN, user_of
+from airflow_mlgov.api.signed_in import SIGN_IN, person_of, user_of
 from airflow_mlgov.enforcement.change_requests import METHODS, changes_asked, find_route
 from airflow_mlgov.errors import MlgovError
 from airflow_mlgov.records.people import Person
@@ -64,7 +64,7 @@ class ManualChangeMiddleware:
         if user is None:
             await send_json(send, 401, SIGN_IN)
             return
-        person = Person(str(user.get_id()), str(user.get_name()))
+        person = person_of(user)
         refusal = await asyncio.to_thread(_refusal, changes, person)
         if refusal is not None:
             await send_json(send, *refusal)

@@ -22,6 +22,7 @@ from airflow_mlgov.dossiers.approval_form import (
 from airflow_mlgov.errors import ConfigurationError
 from airflow_mlgov.operators.approval_notice import notice_of, subject_of
 from airflow_mlgov.operators.approval_runs import ApprovalRuns
+from airflow_mlgov.operators.evidence_link import EvidenceLink
 from airflow_mlgov.operators.run import governed_run, source_of, trigger_user
 from airflow_mlgov.records.people import Person
 
@@ -96,6 +97,7 @@ class ApprovalGateOperator(HITLOperator):
     """
 
     template_fields: Collection[str] = ("model", "target", "version")
+    operator_extra_links = (EvidenceLink(),)
     # Inherited, so that the api-server knows a subclass for a gate (see service/changes).
     custom_operator_name = "ApprovalGateOperator"
 
@@ -131,6 +133,7 @@ class ApprovalGateOperator(HITLOperator):
         self.model = model
         self.target = target
         self.version = version
+        self.asked = ""
         escalation = escalation_notifiers or ()
         self.escalation_notifiers = (
             [escalation] if isinstance(escalation, BaseNotifier) else list(escalation)
@@ -233,12 +236,14 @@ class ApprovalGateOperator(HITLOperator):
         from airflow_mlgov.dossiers.approval_form import body_of, headline_of
         from airflow_mlgov.service.approvals import standing_of
         from airflow_mlgov.service.describe import describe
+        from airflow_mlgov.wiring import open_site
 
+        self.asked = str(request.digest)
         view = gov.ledger.view()
         standing = standing_of(gov, view, request.digest)
         if standing is None or standing.decision.value != "open":
             return None
-        form = describe(gov, standing)
+        form = describe(gov, standing, open_site().request(request.digest))
         self.subject, self.body = headline_of(form), body_of(form)
         self.params = _form_fields(
             str(request.digest),

@@ -22,10 +22,17 @@ class MlgovPlugin(AirflowPlugin):
 
     @cached_property
     def fastapi_apps(self) -> list[Any]:  # type: ignore[override]
-        """The app through which models are stopped and resumed, in the api-server only."""
+        """The app with the pages, and through which models are stopped, in the api-server only."""
         from airflow_mlgov.api.app import build_app
 
         return [{"name": "mlgov", "app": build_app(), "url_prefix": "/mlgov"}]
+
+    @cached_property
+    def external_views(self) -> list[Any]:  # type: ignore[override]
+        """The way to the pages in Airflow's navigation."""
+        from airflow_mlgov.wiring import open_site
+
+        return [{"name": "Model governance", "href": open_site().home, "destination": "nav"}]
 
     @cached_property
     def fastapi_root_middlewares(self) -> list[Any]:  # type: ignore[override]

@@ -19,6 +19,7 @@ from airflow_mlgov.errors import (
     EvidenceError,
     LedgerIntegrityError,
     MlgovError,
+    UnknownSubjectError,
 )
 from airflow_mlgov.policy.pack import PolicyPack, Seat
 from airflow_mlgov.policy.pack_file import parse_pack
@@ -33,7 +34,8 @@ from airflow_mlgov.service.ledger import LedgerView, SealedEntry
 
 log = logging.getLogger(__name__)
 
-_ASSURANCE = {KeyRole.WRITER: Assurance.L0, KeyRole.ATTESTOR: Assurance.L1}
+ASSURANCE = {KeyRole.WRITER: Assurance.L0, KeyRole.ATTESTOR: Assurance.L1}
+"""What an answer is worth, by whose key signed its entry."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +199,26 @@ def requests(
             log.warning("Request in ledger entry %d is left out: %s", entry.index, error)
 
 
+def request_on_record(view: LedgerView, digest: Digest) -> ApprovalRequest:
+    """Return the request with a digest.
+
+    Raises:
+        UnknownSubjectError: The ledger holds none; a retry does not help.
+    """
+    for _, request in requests(view):
+        if request.digest == digest:
+            return request
+    raise no_such_request(digest)
+
+
+def no_such_request(digest: Digest) -> UnknownSubjectError:
+    """Return the error for a request that the ledger does not hold."""
+    return UnknownSubjectError(
+        f"The ledger holds no request {digest}.",
+        remedy="`airflow mlgov status MODEL` shows the request that an approval answers.",
+    )
+
+
 def standing_of(gov: Governance, view: LedgerView, request: Digest) -> Standing | None:
     """Return where one request stands, or None if the ledger does not hold it.
 
@@ -335,7 +357,7 @@ def _votes(view: LedgerView, asked: SealedEntry) -> Iterator[Vote]:
                 voter=person_of(entry, "voter"),
                 choice=Choice(entry.body["choice"]),
                 comment=text_of(entry, "comment") or "",
-                assurance=_ASSURANCE[entry.signed_by],
+                assurance=ASSURANCE[entry.signed_by],
                 cast_at=entry.at,
             )
 

@@ -13,14 +13,13 @@ from airflow_mlgov.errors import (
     ConfigurationError,
     NotEntitledError,
     NotInForceError,
-    UnknownSubjectError,
 )
 from airflow_mlgov.records.canonical import signable_text
 from airflow_mlgov.records.digest import Digest
 from airflow_mlgov.records.governance import ApprovalRequest
 from airflow_mlgov.records.kinds import KINDS, KeyRole
 from airflow_mlgov.records.people import Person
-from airflow_mlgov.service.approvals import requests
+from airflow_mlgov.service.approvals import request_on_record
 from airflow_mlgov.service.governance import Governance
 from airflow_mlgov.service.ledger import EntryDraft, LedgerView, SealedEntry, SealedReceipt
 
@@ -96,13 +95,8 @@ def revoke_approval(gov: Governance, request: Digest, reason: str, person: Perso
         ConfigurationError: There is no reason, or the key is not here; a retry does not help.
         LedgerUnavailableError: The ledger cannot be read or written; a retry may help.
     """
-    found = [asked for _, asked in requests(gov.ledger.view()) if asked.digest == request]
-    if not found:
-        raise UnknownSubjectError(
-            f"The ledger holds no request {request}.",
-            remedy="`airflow mlgov status MODEL` shows the request that an approval answers.",
-        )
-    model, version = found[0].model, found[0].version
+    found = request_on_record(gov.ledger.view(), request)
+    model, version = found.model, found.version
     check_entitled(gov, model, person)
     body = {"request_sha256": str(request)}
     draft = EntryDraft("approval.revoked", model, version, body, (str(request),))

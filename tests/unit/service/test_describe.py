@@ -9,7 +9,8 @@ from airflow_mlgov.dossiers.approval_form import DataLine, TrainingLine, body_of
 from airflow_mlgov.errors import EvidenceError
 from airflow_mlgov.records.digest import Digest
 from airflow_mlgov.service.approvals import standing_of
-from airflow_mlgov.service.describe import describe, evidence_document
+from airflow_mlgov.service.describe import describe
+from airflow_mlgov.service.documents import evidence_document
 
 RESULT = {
     "test": "discrimination.auc",
