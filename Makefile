@@ -6,6 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 EXTRAS := mlflow,gx,lineage,validation,postgres,awskms,tsa
 STAMP := $(VENV)/.installed
+LONG_STAMP := $(VENV)/.installed-long
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
@@ -16,6 +17,10 @@ help:  ## Say what there is
 
 $(STAMP): pyproject.toml constraints/py311.txt constraints/install.py
 	@$(PYTHON) constraints/install.py $(VENV) $(EXTRAS)
+	@touch $@
+
+$(LONG_STAMP): $(STAMP)
+	@$(PYTHON) constraints/install.py $(VENV) $(EXTRAS) long
 	@touch $@
 
 demo: $(STAMP)  ## One credit model, governed end to end on a live Airflow; a few minutes
@@ -31,7 +36,7 @@ test: $(STAMP)  ## Unit, integration and end-to-end tests, the last on a live Ai
 	@$(BIN)/python -m pytest tests/unit tests/integration -n $(WORKERS)
 	@$(BIN)/python -m pytest tests/e2e
 
-test-long: $(STAMP)  ## The ledger killed and failed at every system call; needs strace, takes minutes
+test-long: $(LONG_STAMP)  ## Ledger and live Airflow killed at every point, FAB users; needs strace, takes minutes
 	@$(BIN)/python -m pytest tests/long
 
 mutate: $(STAMP)  ## Change the verifier's code in every small way and see tests fail; MODULES=merkle,proof for some

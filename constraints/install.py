@@ -10,6 +10,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -34,8 +35,9 @@ sys.exit("\\n".join(broken) or 0)
 """
 
 
-def main(venv: str, extras: str) -> int:
+def main(venv: str, extras: str, *more_groups: str) -> int:
     """Install; 0 if what is installed is what `pyproject.toml` asks for."""
+    groups = (*GROUPS, *more_groups)
     if sys.version_info < (3, 11):
         print("Python 3.11 or newer is needed: make PYTHON=python3.11 ...", file=sys.stderr)
         return 2
@@ -47,7 +49,7 @@ def main(venv: str, extras: str) -> int:
         subprocess.run([*uv, "venv", "-q", "--python", sys.executable, str(folder)], check=True)
     print("Installing; the first time takes a few minutes ...", flush=True)
     command = [*uv, "pip", "install", "-q", "--python", str(python), *_versions()]
-    for group in GROUPS:
+    for group in groups:
         command += ["--group", group]
     subprocess.run([*command, "--editable", f".[{extras}]"], cwd=ROOT, check=True)
     # pip does this and uv does not: without it each start of Airflow compiles it anew, for seconds.
@@ -55,7 +57,7 @@ def main(venv: str, extras: str) -> int:
     subprocess.run([str(python), "-c", COMPILE], env=writing, check=True)
     checked = subprocess.run(
         [str(python), "-c", CHECK],
-        input="\n".join(_requirements(extras.split(","))),
+        input="\n".join(_requirements(extras.split(","), groups)),
         text=True,
         check=False,
     )
@@ -82,7 +84,7 @@ def _versions() -> list[str]:
     return []
 
 
-def _requirements(extras: list[str]) -> list[str]:
+def _requirements(extras: list[str], groups: Iterable[str]) -> list[str]:
     import tomllib  # from Python 3.11 on, which has to be said before it is missed
 
     with (ROOT / "pyproject.toml").open("rb") as file:
@@ -91,7 +93,7 @@ def _requirements(extras: list[str]) -> list[str]:
     wanted = list(project["dependencies"])
     for extra in extras:
         wanted += project["optional-dependencies"][extra]
-    for group in GROUPS:
+    for group in groups:
         wanted += document["dependency-groups"][group]
     return wanted
 

@@ -54,14 +54,12 @@ class AskedForm:
         gate: The task.
         shown: Digest of the request that it shows.
         counted: Ledger entries that the gate had read when it opened it.
-        assigned: User ids whose answers Airflow takes; empty for everybody's.
         has_ended: Whether the task has ended.
     """
 
     gate: Source
     shown: Digest
     counted: int
-    assigned: frozenset[str]
     has_ended: bool
 
 
@@ -157,7 +155,7 @@ def find_form(gate: Source) -> AskedForm | None:
     from sqlalchemy import select
 
     query = (
-        select(HITLDetail.params, HITLDetail.assignees, TaskInstance.state)
+        select(HITLDetail.params, TaskInstance.state)
         .join(TaskInstance, TaskInstance.id == HITLDetail.ti_id)
         .where(
             TaskInstance.dag_id == gate.dag_id,
@@ -170,16 +168,15 @@ def find_form(gate: Source) -> AskedForm | None:
         row = session.execute(query).one_or_none()
     if row is None:
         return None
-    params, assignees, state = row
+    params, state = row
     try:
         field = params["request"]
         is_gate = ANSWER_READ in field["schema"] and _DIGEST.fullmatch(field["value"])
         counted = int(field["schema"].get(COUNTED, 0))
-        assigned = frozenset(str(user["id"]) for user in assignees or ())
         shown = Digest.parse(field["value"]) if is_gate else None
     except (KeyError, TypeError, ValueError):
         return None
-    return AskedForm(gate, shown, counted, assigned, state in _ENDED) if shown else None
+    return AskedForm(gate, shown, counted, state in _ENDED) if shown else None
 
 
 def _answer_in(body: bytes) -> dict[str, Any] | None:
@@ -202,16 +199,13 @@ def _may_answer(user: BaseUser, form: AskedForm) -> bool:
     from airflow.models.dag import DagModel
 
     dag = form.gate.dag_id
-    manager = get_auth_manager()
-    may_edit = manager.is_authorized_dag(
+    may_edit = get_auth_manager().is_authorized_dag(
         method="PUT",
         access_entity=DagAccessEntity.HITL_DETAIL,
         details=DagDetails(id=dag, team_name=DagModel.get_team_name(dag)),
         user=user,
     )
-    if not may_edit or not form.assigned:
-        return bool(may_edit)
-    return bool(manager.is_authorized_hitl_task(assigned_users=set(form.assigned), user=user))
+    return bool(may_edit)
 
 
 def _ballot(form: AskedForm, answer: dict[str, Any], user: BaseUser) -> Ballot:

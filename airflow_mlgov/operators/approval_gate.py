@@ -11,7 +11,6 @@ from airflow.sdk import BaseNotifier, Param
 from airflow.sdk.definitions.param import ParamsDict
 from airflow.sdk.exceptions import AirflowException, TaskAwaitingInput
 from airflow.sdk.execution_time.comms import CreateHITLDetailPayload, HITLDetailRequestResult
-from airflow.sdk.execution_time.hitl import HITLUser
 
 from airflow_mlgov.dossiers.approval_form import (
     ANSWER_READ,
@@ -60,9 +59,9 @@ class ApprovalGateOperator(HITLOperator):
     without one counts only under a pack that accepts L0.
 
     Who may answer comes from the pack, as do the form's text and fields, and there is no deadline:
-    the arguments by which HITLOperator sets these are refused. A pack's users are user ids as
-    Airflow's auth manager gives them (with the FAB auth manager these are numbers, not user names):
-    Airflow lets nobody answer whose id is not among them.
+    the arguments by which HITLOperator sets these are refused. Airflow itself takes an answer from
+    everybody who may answer forms; whether it is a vote, the pack says, which names people by
+    user id or user name.
 
     A gate alone proves nothing to those behind it: PromoteModelOperator and ``@task.governed``
     count the votes again for themselves, so marking the gate as success by hand lets nobody
@@ -251,7 +250,6 @@ class ApprovalGateOperator(HITLOperator):
             read.answered_at.isoformat() if read else "",
             view.checkpoint.size,
         )
-        self.assigned_users = _assigned(standing)
         unread = _send_form(
             ti_id=context["ti"].id,
             options=self.options,
@@ -260,7 +258,9 @@ class ApprovalGateOperator(HITLOperator):
             defaults=None,
             multiple=False,
             params=self.serialized_params,
-            assigned_users=self.assigned_users,
+            # Airflow would compare user ids alone, and packs may state names: who is on no seat is
+            # refused where the vote is put on record.
+            assigned_users=[],
         )
         return _answer_of(unread) if unread else None
 
@@ -287,13 +287,6 @@ class ApprovalGateOperator(HITLOperator):
             return str(self.generate_link_to_ui(task_instance=context["ti"]))
         except ValueError:  # [api] base_url is not set
             return ""
-
-
-def _assigned(standing: Standing) -> list[HITLUser]:
-    """Return whose answers Airflow takes: those of the seats, and of who asked, to withdraw."""
-    users, requester = standing.pack.users, standing.electorate.requester
-    asked = [requester.id] if requester and requester.id not in users else []
-    return [HITLUser(id=user, name=user) for user in (*users, *asked)]
 
 
 def _send_form(**form: Any) -> Mapping[str, Any] | None:

@@ -18,6 +18,8 @@ from airflow_mlgov.records.people import Person
 
 VOTED_BEFORE = "the voter has voted before"
 """Why a second approval of one person is refused."""
+DECIDED_BEFORE = "the request was decided before"
+"""Why a vote is refused that comes too late."""
 
 
 class Decision(StrEnum):
@@ -122,7 +124,7 @@ def tally(
     for vote in votes:
         place, reasons = count.admit(vote)
         if decided_by:
-            reasons = ("the request was decided before",)
+            reasons = (DECIDED_BEFORE,)
         if reasons:
             refused.append(RefusedVote(vote, reasons))
             continue

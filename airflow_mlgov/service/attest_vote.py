@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from airflow_mlgov.errors import LedgerUnavailableError, VoteRefusedError
-from airflow_mlgov.policy.tally import VOTED_BEFORE, Decision, Tally, tally
+from airflow_mlgov.policy.tally import DECIDED_BEFORE, VOTED_BEFORE, Decision, Tally, tally
 from airflow_mlgov.records.canonical import signable_text
 from airflow_mlgov.records.clock import to_text
 from airflow_mlgov.records.digest import Digest
@@ -22,6 +22,7 @@ from airflow_mlgov.service.vote import MAX_COMMENT
 
 SEAL_TIMEOUT_S = 20.0
 """How long an approver waits for a checkpoint over the vote: a gate counts what is sealed."""
+_REPEATED = frozenset({VOTED_BEFORE, DECIDED_BEFORE})
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +91,7 @@ def cast_vote(gov: Governance, ballot: Ballot) -> CastVote | None:
     vote = _vote_of(gov, ballot, index=view.checkpoint.size)
     count = tally(standing.pack, (*standing.votes, vote), standing.electorate)
     reasons = _objections(standing, ballot, vote, count)
-    if reasons == [VOTED_BEFORE] and _waits_to_be_counted(standing, ballot):
+    if reasons and _REPEATED.issuperset(reasons) and _waits_to_be_counted(standing, ballot):
         return CastVote(ballot, standing, None)
     if reasons:
         refused = _draft(gov, standing, ballot, "approval.vote_refused", reasons=reasons)
@@ -154,6 +155,8 @@ def _vote_of(gov: Governance, ballot: Ballot, index: int) -> Vote:
 def _objections(standing: Standing, ballot: Ballot, vote: Vote, count: Tally) -> list[str]:
     if ballot.choice is None:
         return ["it is no answer that the form offers"]
+    if _is_named_as_a_number(ballot.person):
+        return ["the voter's user name is a number, and could be taken for another's user id"]
     if ballot.named.strip() != str(standing.request.digest):
         return ["the form was of another request: it was old; open it again"]
     if ballot.has_ended and standing.decision is Decision.OPEN:
@@ -162,17 +165,23 @@ def _objections(standing: Standing, ballot: Ballot, vote: Vote, count: Tally) ->
     return list(refused[0]) if refused else []
 
 
+def _is_named_as_a_number(person: Person) -> bool:
+    """Whether a name that anybody may take at sign-up would pass for an id that a pack lists."""
+    return person.id.isdecimal() and person.name.isdecimal() and person.id != person.name
+
+
 def _waits_to_be_counted(standing: Standing, ballot: Ballot) -> bool:
     """Whether the same answer was put on record after the gate looked last.
 
     The api-server died before Airflow had it, or Airflow's reply was lost: the gate must be woken.
     """
+    refused = [refused.vote for refused in standing.count.refused]
     return any(
         vote.voter == ballot.person
         and vote.choice is ballot.choice
         and vote.index >= ballot.counted
-        for seat in standing.count.seats
-        for vote in seat.votes
+        and vote not in refused
+        for vote in standing.votes
     )
 
 

@@ -27,6 +27,7 @@ from demo.client import AirflowClient, ApiError, GateWatch  # noqa: E402
 from demo.deployment import Deployment  # noqa: E402
 
 DAG, WAITING = "governed", "waiting"
+DAGS = Path(__file__).parent / "dags"
 REQUESTER, DEVELOPER, OWNER, VALIDATOR = "rita", "erin", "olivia", "victor"
 USERS = {REQUESTER: "user", DEVELOPER: "user", OWNER: "user", VALIDATOR: "user", "admin": "admin"}
 COMMENT = "Read the evidence and agree."
@@ -377,13 +378,28 @@ def _environment(values: dict[str, str]) -> Iterator[None]:
 
 
 @contextmanager
-def start_live(folder: Path, scenarios: Iterable[str]) -> Iterator[Live]:
-    """Start a live Airflow that governs one model for each scenario; nothing runs yet."""
+def start_live(
+    folder: Path,
+    scenarios: Iterable[str],
+    kind: type[Deployment] = Deployment,
+    dags: Path = DAGS,
+    **changes: Any,
+) -> Iterator[Live]:
+    """Start a live Airflow that governs one model for each scenario; nothing runs yet.
+
+    Args:
+        folder: Everything goes here.
+        scenarios: Models.
+        kind: What starts Airflow.
+        dags: Folder of a DAG named `DAG`, with whatever is driven beside it.
+        **changes: Further arguments of the deployment.
+    """
     rules = {"inventory": folder / "rules" / "inventory", "policy": folder / "rules" / "policy"}
-    deployment = Deployment(
+    deployment = kind(
         folder=folder / "deployment",
-        dags=Path(__file__).parent / "dags",
+        dags=dags,
         users=USERS,
+        **changes,
         mlgov={
             "ledger_url": f"sqlite:///{folder / 'ledger.db'}",
             "evidence_url": f"file://{folder / 'evidence'}",
@@ -410,7 +426,7 @@ def start_live(folder: Path, scenarios: Iterable[str]) -> Iterator[Live]:
         try:
             deployment.start()
             live = Live(deployment, folder)
-            live.client("admin").wait_for_dags([DAG, WAITING, "stock"])
+            live.client("admin").wait_for_dags([DAG])
             yield live
         finally:
             deployment.stop()
@@ -420,6 +436,7 @@ def start_live(folder: Path, scenarios: Iterable[str]) -> Iterator[Live]:
 def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
     """A live Airflow with a run for each scenario on its way to its gate."""
     with start_live(tmp_path_factory.mktemp("live"), SCENARIOS) as live:
+        live.client("admin").wait_for_dags([WAITING, "stock"])
         for scenario, user in SCENARIOS.items():
             version = live.make_candidate(scenario)
             if user is not None:

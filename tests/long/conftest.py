@@ -1,4 +1,7 @@
-"""Runs a piece of work in a process that strace kills, or whose calls it fails, one at a time."""
+"""Runs a piece of work in a process that strace kills, or whose calls it fails, one at a time.
+
+Beside it: what starts a live Airflow for the tests that take minutes of one.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,10 +28,11 @@ _PR_SET_PTRACER, _ANY = 0x59616D61, -1
 
 
 def _load(place: str) -> Any:
-    spec = importlib.util.spec_from_file_location(f"{Path(place).stem}_of_long", TESTS / place)
+    name = f"{place.removesuffix('.py').replace('/', '_')}_of_long"
+    spec = importlib.util.spec_from_file_location(name, TESTS / place)
     assert spec is not None
     assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 
@@ -35,6 +40,18 @@ def _load(place: str) -> Any:
 _unit = _load("unit/conftest.py")
 postgres, postgres_database = _unit.postgres, _unit.postgres_database
 postgres_url = _unit.postgres_url
+
+
+@pytest.fixture(scope="session")
+def e2e() -> Any:
+    """What starts and drives a live Airflow in the end-to-end tests."""
+    return _load("e2e/conftest.py")
+
+
+@pytest.fixture(scope="session")
+def bypasses() -> Any:
+    """The ways round a gate that the end-to-end tests try."""
+    return _load("e2e/test_bypasses.py")
 
 
 @dataclass(frozen=True)

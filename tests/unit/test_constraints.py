@@ -23,7 +23,7 @@ def wanted() -> list[str]:
     lines = list(project["dependencies"])
     for extra in EXTRAS:
         lines += project["optional-dependencies"][extra]
-    for group in GROUPS:
+    for group in (*GROUPS, "long"):  # the last by `make test-long` alone
         lines += document["dependency-groups"][group]
     return sorted(set(lines))
 

@@ -57,9 +57,7 @@ class Server:
         self.airflow = Airflow(world)
         self.user: Any = SimpleNamespace(get_id=lambda: "olivia", get_name=lambda: "Olivia")
         self.may_answer = True
-        self.form: AskedForm | None = AskedForm(
-            world.GATE, self.request.digest, 0, frozenset(["olivia"]), False
-        )
+        self.form: AskedForm | None = AskedForm(world.GATE, self.request.digest, 0, False)
 
         async def user_of(_: Any) -> Any:
             return self.user

@@ -122,6 +122,13 @@ def test_the_form_says_which_answer_the_gate_has_taken(gate: Gate) -> None:
     assert len(gate.notified) == 2
 
 
+def test_airflow_compares_no_user_ids_since_packs_may_state_names(gate: Gate) -> None:
+    gate.world.ask()
+    with pytest.raises(TaskAwaitingInput):
+        gate.run()
+    assert gate.opened[-1]["assigned_users"] == []
+
+
 def test_a_retry_says_that_it_has_taken_nothing_so_that_the_form_keeps_what_is_in_it(
     gate: Gate,
 ) -> None:

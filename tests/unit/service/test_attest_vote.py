@@ -60,6 +60,7 @@ def test_a_vote_is_under_a_checkpoint_before_it_is_handed_on(candidate, request_
     [
         (ERIN, {}, "the voter is the requester"),
         (Person("rita", "rita"), {}, "on no seat"),
+        (Person("17", "4"), {}, "could be taken for another's user id"),
         (OLIVIA, {"comment": "ok"}, "comment is shorter"),
         (OLIVIA, {"named": "sha256:" + "0" * 64}, "it was old"),
         (OLIVIA, {"named": ""}, "it was old"),
@@ -96,6 +97,31 @@ def test_a_vote_that_the_gate_has_not_seen_may_wake_it_again(candidate, request_
     assert reasons(candidate) == []
     void_vote(candidate.gov, again, "Airflow answered 404")
     assert candidate.kinds("approval.vote_voided") == []
+
+
+@pytest.mark.parametrize("choice", [Choice.APPROVE, Choice.REJECT])
+def test_the_vote_that_decides_may_wake_the_gate_again_until_it_has_counted(
+    candidate, request_, choice
+):
+    cast_vote(candidate.gov, ballot(candidate, request_, OLIVIA))
+    counted = candidate.gov.ledger.view().checkpoint.size
+    last = ballot(candidate, request_, VICTOR, choice=choice, counted=counted)
+    cast_vote(candidate.gov, last)
+    assert cast_vote(candidate.gov, last).receipt is None
+    assert reasons(candidate) == []
+    for late in (replace(last, person=OLIVIA), replace(last, counted=counted + 9)):
+        with pytest.raises(VoteRefusedError, match="decided before"):
+            cast_vote(candidate.gov, late)
+    assert len(candidate.kinds("approval.voted")) == 2
+
+
+def test_a_seat_listed_by_user_name_is_filled_by_whoever_has_it_whatever_the_id(
+    candidate, request_
+):
+    olivia = Person("3", "olivia")
+    assert cast_vote(candidate.gov, ballot(candidate, request_, olivia)).receipt
+    (vote,) = candidate.kinds("approval.voted")
+    assert (vote.person("voter"), vote.body["seat"]) == (olivia, "model_owner")
 
 
 def test_a_decided_request_takes_no_votes(candidate, request_):
