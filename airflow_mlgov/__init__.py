@@ -19,9 +19,11 @@ if TYPE_CHECKING:
     from airflow_mlgov.operators.validate_model import (
         ValidateModelOperator as ValidateModelOperator,
     )
+    from airflow_mlgov.sensors.approval import ApprovalSensor as ApprovalSensor
 
 _HOMES = {
     "ApprovalGateOperator": "airflow_mlgov.operators.approval_gate",
+    "ApprovalSensor": "airflow_mlgov.sensors.approval",
     "GovernedModel": "airflow_mlgov.decorators.governed",
     "PromoteModelOperator": "airflow_mlgov.operators.promote_model",
     "TrainModelOperator": "airflow_mlgov.operators.train_model",
@@ -31,6 +33,7 @@ _HOMES = {
 
 __all__ = [
     "ApprovalGateOperator",
+    "ApprovalSensor",
     "GovernedModel",
     "PromoteModelOperator",
     "TrainModelOperator",

@@ -1,4 +1,4 @@
-"""What signed-in people tell the api-server about models, approvals and findings.
+"""What signed-in people ask and tell the api-server about models, approvals and findings.
 
 Airflow guards its own routes only: each route of an app that a plugin brings must ask for the user.
 Who is signed in is told by Airflow; what that person may do is read from inventory and policy pack.
@@ -10,6 +10,7 @@ import logging
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
+from airflow_mlgov.api.signed_in import may_read
 from airflow_mlgov.errors import (
     ArtefactError,
     MlgovError,
@@ -20,6 +21,7 @@ from airflow_mlgov.errors import (
 from airflow_mlgov.records.digest import Digest
 from airflow_mlgov.records.kinds import KeyRole
 from airflow_mlgov.records.people import Person
+from airflow_mlgov.service.inbox import collect_inbox
 from airflow_mlgov.service.settle_finding import accept_finding, close_finding
 from airflow_mlgov.service.stop import MAX_REASON, resume_model, revoke_approval, stop_model
 
@@ -42,6 +44,7 @@ def build_app() -> FastAPI:
 
     app = FastAPI(title="airflow-mlgov", docs_url=None, redoc_url=None, openapi_url=None)
     app.add_exception_handler(MlgovError, _refusal)
+    _add_inbox(app)
     _add_orders(app)
     _add_findings(app)
     return app
@@ -66,6 +69,18 @@ def _said(**limits: Any) -> Any:
 
 
 _REASON = {"min_length": 1, "max_length": MAX_REASON, "pattern": r"\S"}
+
+
+def _add_inbox(app: FastAPI) -> None:
+    signed_in = _signed_in()
+
+    @app.get("/api/inbox")
+    def inbox(model: str | None = None, user: Any = signed_in) -> dict[str, Any]:
+        gov, reader = _opened(), _person(user)
+        found = collect_inbox(
+            gov, gov.ledger.view(), reader=reader, model=model, may_read=may_read(user)
+        )
+        return {"user": reader.id, **found.as_json(_site())}
 
 
 def _add_orders(app: FastAPI) -> None:
@@ -111,6 +126,12 @@ def _opened() -> Any:
     return open_governance()
 
 
+def _site() -> Any:
+    from airflow_mlgov.wiring import open_site
+
+    return open_site()
+
+
 def _person(user: Any) -> Person:
     return Person(str(user.get_id()), str(user.get_name()))
 
@@ -133,5 +154,5 @@ def _refusal(_: Request, error: Exception) -> Response:
 
     status = _STATUS.get(type(error), 503 if getattr(error, "retryable", False) else 500)
     if status >= 500:
-        log.error("What somebody asked for was not put on record: %s", error)
+        log.error("What somebody asked for was not done: %s", error)
     return JSONResponse({"detail": str(error)}, status)

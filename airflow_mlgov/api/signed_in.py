@@ -1,7 +1,9 @@
-"""Who is signed in, as Airflow's api-server tells it."""
+"""Who is signed in, and what they may read, as Airflow's api-server tells it."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -29,3 +31,17 @@ async def user_of(scope: Scope) -> BaseUser | None:
         return await resolve_user_from_token(token.strip())
     except HTTPException:
         return None
+
+
+def may_read(user: BaseUser) -> Callable[[str], bool]:
+    """Return what tells whether a user may read a DAG, as Airflow's auth manager says."""
+    from airflow.api_fastapi.app import get_auth_manager
+    from airflow.api_fastapi.auth.managers.models.resource_details import DagDetails
+    from airflow.models import DagModel
+
+    @cache
+    def asked(dag_id: str) -> bool:
+        details = DagDetails(id=dag_id, team_name=DagModel.get_team_name(dag_id))
+        return get_auth_manager().is_authorized_dag(method="GET", details=details, user=user)
+
+    return asked

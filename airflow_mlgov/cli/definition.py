@@ -14,6 +14,7 @@ from airflow_mlgov.cli.database import database_commands
 from airflow_mlgov.cli.erase import erase_command
 from airflow_mlgov.cli.finding import finding_commands
 from airflow_mlgov.cli.hold import hold_commands
+from airflow_mlgov.cli.inbox import inbox_command
 from airflow_mlgov.cli.keys import keys_commands
 from airflow_mlgov.cli.ledger import ledger_commands
 from airflow_mlgov.cli.run import option, positional
@@ -48,6 +49,7 @@ def get_cli_commands() -> list[GroupCommand]:
                 GroupCommand("inventory", "Governed models", (_check_inventory(),)),
                 GroupCommand("policy", "Policy packs", (_check_policy(),)),
                 _status(),
+                inbox_command(),
                 _doctor(),
                 *stop_commands(),
                 GroupCommand("finding", "What validation found wrong", tuple(finding_commands())),

@@ -83,6 +83,12 @@ class Standing:
         return self.count.decision
 
     @property
+    def open_seats(self) -> list[str]:
+        """Which seats wait, and for how many people, each in words."""
+        seats = [(seat.seat.role, seat.open_count) for seat in self.count.seats]
+        return [f"{role} ({count} open)" for role, count in seats if count]
+
+    @property
     def granted_at(self) -> datetime | None:
         """When the vote that filled the last seat was cast; None unless granted."""
         deciding = self.count.decided_by
@@ -163,6 +169,9 @@ def standings(
         model: Only requests for this model.
         version: Only requests for this version.
         target: Only requests for this environment.
+
+    Raises:
+        LedgerUnavailableError: The store went away meanwhile; a retry may help.
     """
     found: dict[Digest, Standing] = {}
     for entry, request in requests(view, model=model, version=version):
@@ -171,6 +180,8 @@ def standings(
         try:
             found[request.digest] = _standing(gov, view, entry, request)
         except MlgovError as error:
+            if error.retryable:
+                raise
             log.warning("Request in ledger entry %d is left out: %s", entry.index, error)
     return list(found.values())
 

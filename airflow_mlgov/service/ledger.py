@@ -213,6 +213,10 @@ class Ledger:
                 )
             time.sleep(_POLL_S)
 
+    def head(self) -> TreeHead:
+        """Return the newest head as the store has it, unchecked: cheap to ask whether it moved."""
+        return self._store.head()
+
     def checkpoint(self) -> Checkpoint:
         """Return the newest signed checkpoint, its signature checked.
 

@@ -115,6 +115,31 @@ def clear_scoring(gov: Governance, view: LedgerView, use: Use, version: Digest) 
     return _still_holds(gov, use, version, promoted[-1])
 
 
+def clear_approval(gov: Governance, view: LedgerView, use: Use, version: Digest) -> Clearance:
+    """Return the newest approval of a version, if it is in force.
+
+    In force is what some guard would let pass now: unused, it may be consumed by a promotion; used,
+    its promotion was not replaced by another since.
+
+    Args:
+        gov: Governance.
+        view: Verified ledger.
+        use: For which model and target; its task and alias do not matter.
+        version: Manifest digest.
+
+    Raises:
+        GuardRefusedError: It is not; a retry does not help.
+    """
+    refuse_stopped(view, use.model)
+    asked = standings(gov, view, model=use.model, version=version, target=use.target)
+    approval = _granted(view, asked, use, version)[-1]
+    if approval.used_by is None:
+        _refuse_open_high_findings(gov, view, use, version)
+    else:
+        _refuse_replaced(view, approval.used_by, approval)
+    return _still_holds(gov, use, version, approval)
+
+
 def refuse_stopped(view: LedgerView, model: str) -> None:
     """Refuse whatever is to be done with a stopped model.
 
@@ -252,7 +277,7 @@ def _granted(view: LedgerView, asked: list[Standing], use: Use, version: Digest)
     in_force = [standing for standing in granted if not is_revoked(view, standing.request)]
     if in_force:
         return in_force
-    if granted:
+    if granted or (asked and is_revoked(view, asked[-1].request)):
         raise GuardRefusedError(
             "revoked",
             f"The approval of version {version} for {use.target!r} was revoked.",
@@ -292,7 +317,7 @@ def _refuse_replaced(view: LedgerView, use: Use, approval: Standing) -> None:
     if done and newest is not None and newest.index > done[-1].index:
         raise GuardRefusedError(
             "consumed",
-            f"This promotion was completed, and alias {use.alias!r} was moved on since.",
+            f"The promotion was completed, and alias {use.alias!r} was moved on since.",
             remedy=ASK,
         )
 
@@ -314,11 +339,7 @@ def _why_not_granted(standing: Standing) -> str:
     if standing.decision is Decision.DENIED:
         denied = f"The request to approve version {request.version} for {request.target!r}"
         return f"{denied} was denied: {standing.denied_because}."
-    seats = ", ".join(
-        f"{seat.seat.role} ({seat.open_count} open)"
-        for seat in standing.count.seats
-        if seat.open_count
-    )
+    seats = ", ".join(standing.open_seats)
     return f"Version {request.version} is not approved for {request.target!r}; open seats: {seats}."
 
 

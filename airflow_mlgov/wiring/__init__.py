@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from airflow_mlgov.wiring.addresses import open_site
 from airflow_mlgov.wiring.anchors import configured_witnesses, open_anchoring, open_anchors
 from airflow_mlgov.wiring.governance import (
     open_evidence,
@@ -10,6 +11,7 @@ from airflow_mlgov.wiring.governance import (
     open_ledger,
     open_seen,
     open_sequencer,
+    with_rules_now,
 )
 from airflow_mlgov.wiring.keys import open_keys
 from airflow_mlgov.wiring.ledger_store import open_ledger_store
@@ -34,7 +36,9 @@ __all__ = [
     "open_registry",
     "open_seen",
     "open_sequencer",
+    "open_site",
     "rotate_role",
     "setting",
     "settings",
+    "with_rules_now",
 ]

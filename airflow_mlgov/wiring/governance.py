@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from airflow_mlgov.errors import ConfigurationError
@@ -44,6 +45,20 @@ def open_inventory() -> InventoryFolder | None:
     """Return this process's view of the inventory as it stands now; None without the setting."""
     path = optional_setting("inventory_path")
     return folder_at(path) if path else None
+
+
+def with_rules_now(gov: Governance) -> Governance:
+    """Return the same ledger and evidence with inventory and packs as their files stand now.
+
+    Raises:
+        ConfigurationError: A setting is missing or wrong; a retry does not help.
+        DocumentError: An inventory file or policy pack is malformed; a retry does not help.
+    """
+    return replace(
+        gov,
+        inventory=read_inventory(setting("inventory_path")),
+        packs=read_packs(setting("policy_path")),
+    )
 
 
 def open_ledger() -> Ledger:

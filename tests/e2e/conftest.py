@@ -26,7 +26,7 @@ sys.path.insert(0, str(ROOT))
 from demo.client import AirflowClient, ApiError, GateWatch  # noqa: E402
 from demo.deployment import Deployment  # noqa: E402
 
-DAG = "governed"
+DAG, WAITING = "governed", "waiting"
 REQUESTER, DEVELOPER, OWNER, VALIDATOR = "rita", "erin", "olivia", "victor"
 USERS = {REQUESTER: "user", DEVELOPER: "user", OWNER: "user", VALIDATOR: "user", "admin": "admin"}
 COMMENT = "Read the evidence and agree."
@@ -36,6 +36,8 @@ SCENARIOS = {
     # name: who triggers its run
     "approve": REQUESTER,
     "reject": REQUESTER,
+    "awaited": REQUESTER,
+    "awaited_in_vain": REQUESTER,
     "duplicate": REQUESTER,
     "requester": VALIDATOR,
     "wrong_user": REQUESTER,
@@ -408,7 +410,7 @@ def start_live(folder: Path, scenarios: Iterable[str]) -> Iterator[Live]:
         try:
             deployment.start()
             live = Live(deployment, folder)
-            live.client("admin").wait_for_dags([DAG, "stock"])
+            live.client("admin").wait_for_dags([DAG, WAITING, "stock"])
             yield live
         finally:
             deployment.stop()

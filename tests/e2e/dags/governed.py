@@ -7,7 +7,7 @@ from datetime import timedelta
 from airflow.providers.standard.operators.hitl import ApprovalOperator
 from airflow.sdk import Param, dag, task
 
-from airflow_mlgov import ApprovalGateOperator, GovernedModel, PromoteModelOperator
+from airflow_mlgov import ApprovalGateOperator, ApprovalSensor, GovernedModel, PromoteModelOperator
 
 MODEL = "{{ params.model }}"
 
@@ -37,6 +37,19 @@ def governed() -> None:
     gate >> promote >> score()
 
 
+@dag(schedule=None, params={"model": Param("", type="string")})
+def waiting() -> None:
+    approved = ApprovalSensor(
+        task_id="approved", model=MODEL, alias="champion", deferrable=True, poke_interval=1
+    )
+
+    @task.governed(model=MODEL)
+    def score(governed_model: GovernedModel) -> str:
+        return governed_model.version
+
+    approved >> score()
+
+
 @dag(schedule=None)
 def stock() -> None:
     gate = ApprovalOperator(task_id="gate", subject="Approve?")
@@ -49,4 +62,5 @@ def stock() -> None:
 
 
 governed()
+waiting()
 stock()

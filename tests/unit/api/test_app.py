@@ -30,6 +30,7 @@ world, candidate = service.world, service.candidate
 STOP = "/mlgov/api/models/retail_pd/stop"
 RESUME = "/mlgov/api/models/retail_pd/resume"
 AT = "2027-01-01T00:00:00.000Z"
+INBOX = "/mlgov/api/inbox"
 NO_REQUEST = "sha256:" + "0" * 64
 
 
@@ -157,6 +158,32 @@ def test_whoever_asks_is_told_when_the_ledger_cannot_be_written(server, monkeypa
     monkeypatch.setattr("airflow_mlgov.wiring.open_governance", away)
     server.sign_in("victor")
     assert server.post(STOP) == (status, {"detail": error.problem})
+
+
+def test_the_inbox_of_who_is_signed_in(server, monkeypatch):
+    read = []
+
+    def may_read(user):
+        return lambda dag: read.append((user.get_id(), dag)) or True
+
+    monkeypatch.setattr("airflow_mlgov.api.app.may_read", may_read)
+    server.sign_in("victor")
+    answer = server.client.get(INBOX)
+    assert answer.status_code == 200
+    said = answer.json()
+    (asked,) = said["requests"]
+    assert (said["user"], said["hidden"], said["findings"]) == ("victor", 0, [])
+    assert asked["request_sha256"] == str(server.request.digest)
+    assert asked["waits_for_you"] is True
+    assert read == [("victor", "retail_pd")]
+    assert server.client.get(INBOX, params={"model": "unknown"}).status_code == 404
+    monkeypatch.setattr("airflow_mlgov.api.app.may_read", lambda _user: lambda _dag: False)
+    said = server.client.get(INBOX).json()
+    assert (said["requests"], said["hidden"]) == ([], 1)
+
+
+def test_nobody_has_an_inbox_without_signing_in(server):
+    assert server.client.get(INBOX).status_code == 401
 
 
 def test_there_is_nothing_to_look_at(server):

@@ -35,6 +35,7 @@ def test_the_commands() -> None:
         "mlgov inventory check",
         "mlgov policy check",
         "mlgov status",
+        "mlgov inbox",
         "mlgov doctor",
         "mlgov finding list",
         "mlgov ledger verify",

@@ -9,6 +9,7 @@ from airflow_mlgov.errors import (
     ApprovalDeniedError,
     ArtefactError,
     GuardRefusedError,
+    LedgerUnavailableError,
     RegistryUnavailableError,
 )
 from airflow_mlgov.policy.tally import Decision
@@ -297,6 +298,20 @@ def test_a_request_that_cannot_be_read_stops_nobody_else(approved, caplog):
     approved.entry("approval.requested", bad, version=approved.version)
     run_promotion(approved)
     assert "left out" in caplog.text
+
+
+def test_a_store_that_goes_away_while_votes_are_counted_refuses_nobody(approved, monkeypatch):
+    def gone(key):
+        raise LedgerUnavailableError("gone")
+
+    monkeypatch.setattr(approved.gov.ledger._store, "disclosures", gone)
+    approved.gov.ledger._viewed = None  # another process, which has read no name yet
+    with pytest.raises(LedgerUnavailableError):
+        run_promotion(approved)
+    monkeypatch.undo()
+    approved.gov.ledger._viewed = None
+    assert approved.kinds("guard.refused") == []
+    run_promotion(approved)
 
 
 def test_a_refusal_with_hostile_words_is_on_record(candidate):

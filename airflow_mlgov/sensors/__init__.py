@@ -1,0 +1,3 @@
+"""Airflow sensors, one public class a file."""
+
+from __future__ import annotations

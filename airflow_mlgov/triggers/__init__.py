@@ -1,0 +1,3 @@
+"""Airflow triggers, one public class a file."""
+
+from __future__ import annotations
