@@ -10,6 +10,7 @@ from airflow_mlgov.records.governance import Choice
 from airflow_mlgov.records.people import Person
 from airflow_mlgov.records.source import Source
 from airflow_mlgov.service.inbox import collect_inbox
+from airflow_mlgov.service.settle_finding import accept_finding
 from airflow_mlgov.service.stop import revoke_approval
 
 
@@ -54,6 +55,15 @@ def test_who_has_voted_is_not_asked_again_and_sees_the_vote(candidate):
     assert [seat.role for seat in asked.seats] == ["independent_validator"]
     other = only(inbox(candidate, "victor"))
     assert (other.waits_for_reader, other.voted) == (True, ())
+
+
+def test_who_has_withdrawn_a_vote_is_asked_again(candidate):
+    request = candidate.ask()
+    candidate.answer(request, "olivia")
+    candidate.answer(request, "olivia", Choice.WITHDRAW)
+    asked = only(inbox(candidate, "olivia"))
+    assert asked.waits_for_reader
+    assert [vote.choice for vote in asked.voted] == [Choice.APPROVE, Choice.WITHDRAW]
 
 
 @pytest.mark.parametrize("end", ["granted", "denied", "revoked", "too late"])
@@ -112,6 +122,19 @@ def test_findings_are_shown_to_their_owner_once_they_are_due(candidate):
     del candidate.gov.inventory["retail_pd"]
     assert inbox(candidate, "olivia").findings == (due,)
     assert inbox(candidate, "u17").findings == ()
+
+
+def test_a_finding_whose_risk_is_carried_is_not_due_until_that_ends(candidate):
+    rules = "findings: {accept: [olivia], close: [olivia], accept_max_days: 30}"
+    candidate.with_pack("valid_days: 365", f"valid_days: 365\n{rules}")
+    candidate.open_finding("medium")
+    candidate.clock.moment += timedelta(days=29)
+    olivia, until = Person("olivia", "olivia"), candidate.clock.moment.date() + timedelta(days=5)
+    accept_finding(candidate.gov, "retail_pd", "F-00000001", "small", olivia, until=until)
+    candidate.clock.moment += timedelta(days=5)
+    assert inbox(candidate, "olivia").findings == ()
+    candidate.clock.moment += timedelta(days=1)
+    assert len(inbox(candidate, "olivia").findings) == 1
 
 
 def test_a_name_that_was_erased_is_not_shown(candidate):
