@@ -90,10 +90,18 @@ def _add_orders(app: FastAPI) -> None:
 
 def _add_findings(app: FastAPI) -> None:
     signed_in, why, day = _signed_in(), _said(**_REASON), _said()
+    document = _said(default=None, pattern=r"^sha256:[0-9a-f]{64}$")
 
     @app.post("/api/models/{model}/findings/{finding}/close")
-    def close(model: str, finding: str, reason: str = why, user: Any = signed_in) -> dict[str, Any]:
-        receipt = close_finding(_opened(), model, finding, reason, _person(user))
+    def close(
+        model: str,
+        finding: str,
+        reason: str = why,
+        evidence_sha256: str | None = document,
+        user: Any = signed_in,
+    ) -> dict[str, Any]:
+        evidence = Digest.parse(evidence_sha256) if evidence_sha256 else None
+        receipt = close_finding(_opened(), model, finding, reason, _person(user), evidence=evidence)
         return {"finding": finding, **_on_record(receipt)}
 
     @app.post("/api/models/{model}/findings/{finding}/accept")
