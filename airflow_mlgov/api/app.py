@@ -14,6 +14,7 @@ from airflow_mlgov.api.pages import add_pages, request_digest
 from airflow_mlgov.api.signed_in import may_read, person_of
 from airflow_mlgov.api.statuses import status_of
 from airflow_mlgov.errors import MlgovError
+from airflow_mlgov.records.digest import Digest
 from airflow_mlgov.records.kinds import KeyRole
 from airflow_mlgov.service.inbox import collect_inbox
 from airflow_mlgov.service.settle_finding import accept_finding, close_finding
@@ -95,10 +96,20 @@ def _add_orders(app: FastAPI) -> None:
 
 def _add_findings(app: FastAPI) -> None:
     signed_in, why, day = _signed_in(), _said(**_REASON), _said()
+    document = _said(default=None, pattern=r"^sha256:[0-9a-f]{64}$")
 
     @app.post("/api/models/{model}/findings/{finding}/close")
-    def close(model: str, finding: str, reason: str = why, user: Any = signed_in) -> dict[str, Any]:
-        receipt = close_finding(_opened(), model, finding, reason, person_of(user))
+    def close(
+        model: str,
+        finding: str,
+        reason: str = why,
+        evidence_sha256: str | None = document,
+        user: Any = signed_in,
+    ) -> dict[str, Any]:
+        evidence = Digest.parse(evidence_sha256) if evidence_sha256 else None
+        receipt = close_finding(
+            _opened(), model, finding, reason, person_of(user), evidence=evidence
+        )
         return {"finding": finding, **_on_record(receipt)}
 
     @app.post("/api/models/{model}/findings/{finding}/accept")

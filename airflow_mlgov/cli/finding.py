@@ -18,6 +18,7 @@ from airflow_mlgov.cli.run import (
 )
 from airflow_mlgov.errors import ConfigurationError
 from airflow_mlgov.records.clock import to_text
+from airflow_mlgov.records.digest import Digest
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -53,7 +54,7 @@ def _settling_commands() -> list[ActionCommand]:
     model = option("model", "Id of its model", required=True)
     url = option("url", "Address of the api-server (default: [api] base_url)")
     who = f"The api-server is asked with the token in {TOKEN_VARIABLE}. The policy pack names who "
-    who += "may; nobody may who built the version."
+    who += "may; nobody may who built the version or asked for its approval."
     return [
         command(
             close_finding,
@@ -61,6 +62,7 @@ def _settling_commands() -> list[ActionCommand]:
             finding,
             model,
             option("reason", "How it was remedied", required=True),
+            option("evidence", "sha256:... of a document that shows it"),
             url,
             ARG_OUTPUT,
             name="close",
@@ -85,7 +87,10 @@ def _settling_commands() -> list[ActionCommand]:
 def close_finding(args: Namespace) -> None:
     """Let the api-server close a finding, in the name of whose token it is."""
     path = ("models", args.model, "findings", args.finding, "close")
-    print_rows([tell_api_server(args.url, *path, reason=args.reason)], args.output)
+    said = {"reason": args.reason}
+    if args.evidence:
+        said["evidence_sha256"] = str(Digest.parse(args.evidence))
+    print_rows([tell_api_server(args.url, *path, **said)], args.output)
 
 
 @reports_errors

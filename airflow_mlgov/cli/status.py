@@ -201,8 +201,17 @@ def _finding(finding: Finding, now: datetime) -> dict[str, Any]:
         "owner": finding.owner,
         "due_at": _when(finding.due_at),
         "overdue": now > finding.due_at,
-        "accepted_until": _when(finding.accepted_until if finding.is_accepted(now) else None),
+        **_acceptance(finding, now),
         "version": str(finding.version),
+    }
+
+
+def _acceptance(finding: Finding, now: datetime) -> dict[str, Any]:
+    is_accepted = finding.is_accepted(now)
+    return {
+        "accepted_until": _when(finding.accepted_until) if is_accepted else None,
+        "accepted_by": finding.settled_by if is_accepted else None,
+        "accepted_because": finding.reason if is_accepted else None,
     }
 
 

@@ -1,15 +1,12 @@
 """Closing findings that are remedied, and accepting the risk of others for a time.
 
 Both take the attestor's key, which no task holds, and a person whom the policy pack in force names
-and who did not build the version.
-
-Source:
-    SR 26-2 (effective challenge) and PRA SS1/23 principle 4 (independent validation): whoever
-    challenges a model has not built it.
+and who neither built the version nor asked for it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, date, datetime, time, timedelta
 
 from airflow_mlgov.errors import (
@@ -19,18 +16,25 @@ from airflow_mlgov.errors import (
 )
 from airflow_mlgov.policy.pack import PolicyPack
 from airflow_mlgov.records.clock import to_text
+from airflow_mlgov.records.digest import Digest
 from airflow_mlgov.records.governance import Finding
 from airflow_mlgov.records.kinds import KeyRole
 from airflow_mlgov.records.people import Person
-from airflow_mlgov.service.approvals import person_of
 from airflow_mlgov.service.findings import all_findings
 from airflow_mlgov.service.governance import Governance
+from airflow_mlgov.service.independence import check_independent
 from airflow_mlgov.service.ledger import EntryDraft, LedgerView, SealedReceipt
 from airflow_mlgov.service.stop import sign_order
 
 
 def close_finding(
-    gov: Governance, model: str, finding: str, reason: str, person: Person
+    gov: Governance,
+    model: str,
+    finding: str,
+    reason: str,
+    person: Person,
+    *,
+    evidence: Digest | None = None,
 ) -> SealedReceipt:
     """Close a finding that is remedied. The same test opens it again if it fails once more.
 
@@ -40,6 +44,7 @@ def close_finding(
         finding: Its id, ``F-`` and 8 hexadecimal characters.
         reason: How it was remedied.
         person: Who closes it.
+        evidence: SHA-256 of a document that shows it, wherever that is kept.
 
     Raises:
         UnknownSubjectError: There is no such model or finding; a retry does not help.
@@ -52,8 +57,9 @@ def close_finding(
     found = _open_finding(gov, view, model, finding)
     pack = gov.pack_for(gov.model(model))
     may = pack.findings.close if pack.findings else _seated(pack)
-    _check_entitled(gov, view, found, person, may, "close")
-    draft = EntryDraft("finding.closed", model, found.version, {"finding": finding}, (finding,))
+    _check_entitled(gov, view, found, person, may)
+    body = {"finding": finding} | ({"evidence_sha256": str(evidence)} if evidence else {})
+    draft = EntryDraft("finding.closed", model, found.version, body, (finding,))
     return sign_order(gov, draft, reason, person, KeyRole.ATTESTOR)
 
 
@@ -80,7 +86,7 @@ def accept_finding(
     view = gov.ledger.view()
     found = _open_finding(gov, view, model, finding)
     rules = gov.pack_for(gov.model(model)).findings
-    _check_entitled(gov, view, found, person, rules.accept if rules else (), "accept")
+    _check_entitled(gov, view, found, person, rules.accept if rules else ())
     today = gov.clock.now().astimezone(UTC).date()
     latest = today + timedelta(days=rules.accept_max_days if rules else 0)
     if not today <= until <= latest:
@@ -113,29 +119,12 @@ def _seated(pack: PolicyPack) -> tuple[str, ...]:
 
 
 def _check_entitled(
-    gov: Governance,
-    view: LedgerView,
-    finding: Finding,
-    person: Person,
-    may: tuple[str, ...],
-    verb: str,
+    gov: Governance, view: LedgerView, finding: Finding, person: Person, may: Sequence[str]
 ) -> None:
     pack = gov.pack_for(gov.model(finding.model))
-    names = pack.names(person)
-    if not names & pack.names(*may):
+    if not pack.names(person) & pack.names(*may):
         raise NotEntitledError(
-            f"Policy pack {pack.id!r} does not let you {verb} findings.",
+            f"Policy pack {pack.id!r} does not let you do this with findings.",
             remedy=f"Those who may are: {', '.join(may) or 'nobody'}.",
         )
-    trained = view.select("model.trained", model=finding.model, version=finding.version)
-    trainers = {entry.index: person_of(entry, "developer") for entry in trained}
-    if any(not trainers[entry.index] and "developer" in entry.people for entry in trained):
-        raise NotEntitledError(
-            f"The name of who trained this version was erased: nobody may {verb} its findings.",
-            remedy="Train a new version.",
-        )
-    if names & pack.names(*gov.model(finding.model).developers, *trainers.values()):
-        raise NotEntitledError(
-            f"You built this version, so you may not {verb} its findings.",
-            remedy="Ask somebody who did not.",
-        )
+    check_independent(gov, view, finding.model, finding.version, person)

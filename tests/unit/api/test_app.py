@@ -211,6 +211,8 @@ def test_findings_are_settled_by_whom_the_pack_names(server):
     (entry,) = world.kinds("finding.accepted")
     assert entry.person("accepted_by") == Person("olivia", "olivia Surname")
     server.sign_in("victor")
-    assert server.post(f"{path}/close")[0] == 200
+    assert server.post(f"{path}/close", evidence_sha256="report.pdf")[0] == 422
+    assert server.post(f"{path}/close", evidence_sha256=NO_REQUEST)[0] == 200
+    assert world.kinds("finding.closed")[0].body["evidence_sha256"] == NO_REQUEST
     assert server.post(f"{path}/close")[0] == 409
     assert server.post(f"{path[:-1]}b/close")[0] == 404

@@ -130,8 +130,15 @@ def test_the_api_server_settles_findings(governed, airflow, url):
     assert (ended.code, ended.json[0]["until"]) == (0, until)
     (accepted,) = governed.kinds("finding.accepted")
     assert accepted.person("accepted_by").id == "victor"
-    assert airflow("finding", "close", *asked).code == 0
-    assert len(governed.kinds("finding.closed")) == 1
+    (found,) = airflow("status", "retail_pd", "--output", "json").json
+    (shown,) = found["open_findings"]
+    assert (shown["accepted_by"], shown["accepted_because"]) == ("victor", "small")
+    assert shown["accepted_until"] == accepted.body["until"]
+    document = "sha256:" + "5" * 64
+    assert airflow("finding", "close", *asked, "--evidence", "report.pdf").code == 1
+    assert airflow("finding", "close", *asked, "--evidence", document).code == 0
+    (closed,) = governed.kinds("finding.closed")
+    assert closed.body["evidence_sha256"] == document
 
 
 @pytest.mark.parametrize(

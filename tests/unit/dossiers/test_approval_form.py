@@ -79,6 +79,16 @@ def test_says_what_is_asked_who_sits_and_what_was_found():
     assert html.count("<table>") == 3
 
 
+def test_an_accepted_finding_says_who_carries_its_risk_until_when_and_why():
+    accepted = replace(
+        FORM.findings[0], accepted_until=NOW, settled_by="victor", reason="<b>small</b>"
+    )
+    html = rendered(replace(FORM, findings=[accepted]))
+    said = "F-1 was accepted by victor until 2026-06-01 00:00 UTC: &lt;b&gt;small&lt;/b&gt;"
+    assert f"<p>{said}</p>" in html
+    assert "accepted by" not in rendered(FORM)
+
+
 @pytest.mark.attack(31)
 @pytest.mark.parametrize(
     "hostile",

@@ -1,17 +1,19 @@
 from __future__ import annotations
 
-from datetime import date, timedelta
+from datetime import timedelta
 
 import pytest
 
 from airflow_mlgov.errors import (
     ConfigurationError,
     GuardRefusedError,
+    LedgerIntegrityError,
     NotEntitledError,
     NotInForceError,
     RequestRefusedError,
     UnknownSubjectError,
 )
+from airflow_mlgov.records.digest import Digest
 from airflow_mlgov.records.kinds import KeyRole
 from airflow_mlgov.records.people import Person
 from airflow_mlgov.service.findings import all_findings, high_findings
@@ -25,6 +27,11 @@ RULES = """findings:
   accept: [olivia]
   accept_max_days: 30
 valid_days:"""
+BOTH = """findings:
+  close: [victor, olivia]
+  accept: [victor, olivia]
+  accept_max_days: 30
+valid_days:"""
 WHY = "the segment is 0.1 % of volume"
 VICTOR, OLIVIA, ERIN = (Person(name, name) for name in ("victor", "olivia", "erin"))
 
@@ -32,10 +39,11 @@ VICTOR, OLIVIA, ERIN = (Person(name, name) for name in ("victor", "olivia", "eri
 class Case:
     """A candidate with an open High finding, under a pack that says who settles it."""
 
-    def __init__(self, world) -> None:
+    def __init__(self, world, rules=RULES) -> None:
         self.world, self.gov = world, world.gov
-        world.with_pack("valid_days:", RULES)
-        world.validate_model()
+        if rules:
+            world.with_pack("valid_days:", rules)
+            world.validate_model()
         self.open()
 
     def open(self, severity: str = "high", name: str = "one") -> None:
@@ -129,8 +137,8 @@ def test_the_same_test_run_again_does_not_end_an_acceptance_and_a_worse_result_d
 @pytest.mark.parametrize(
     ("settle", "person", "said"),
     [
-        (Case.close, OLIVIA, "does not let you close"),
-        (Case.accept, VICTOR, "does not let you accept"),
+        (Case.close, OLIVIA, "does not let you"),
+        (Case.accept, VICTOR, "does not let you"),
         (Case.close, ERIN, "You built this version"),
         (Case.close, Person("17", "Erin"), "You built this version"),
     ],
@@ -158,27 +166,53 @@ def test_what_nobody_knows_and_no_reason(case):
 def test_without_rules_the_seats_close_and_nobody_accepts(candidate):
     case = Case(candidate)
     case.world.with_pack(RULES, "valid_days:")
-    with pytest.raises(NotEntitledError, match="does not let you accept"):
+    with pytest.raises(NotEntitledError, match="does not let you"):
         case.accept()
-    with pytest.raises(NotEntitledError, match="does not let you close"):
+    with pytest.raises(NotEntitledError, match="does not let you"):
         case.close(Person("zoe", "zoe"))
     case.close(OLIVIA)
     assert not case.blocks()
 
 
-def test_nobody_settles_for_a_trainer_whose_name_was_erased(case, monkeypatch):
-    monkeypatch.setattr("airflow_mlgov.service.settle_finding.person_of", lambda *_: None)
+@pytest.mark.parametrize("settle", [Case.close, Case.accept])
+def test_whoever_asked_for_the_approval_may_not(candidate, settle):
+    """The finding came after the request, which victor's run had made."""
+    candidate.with_pack("valid_days:", BOTH)
+    candidate.validate_model()
+    candidate.ask(requester=VICTOR)
+    case = Case(candidate, rules=None)
+    with pytest.raises(NotEntitledError, match="asked for its approval"):
+        settle(case, VICTOR)
+    settle(case, OLIVIA)
+    case.open(name="again")
+    candidate.with_pack("requester: true", "requester: false")
+    settle(case, VICTOR)
+
+
+def test_what_shows_that_it_is_remedied_is_named_by_its_digest(case):
+    document = Digest.of(b"report of the recalibration")
+    close_finding(case.gov, "retail_pd", ID, WHY, VICTOR, evidence=document)
+    (entry,) = case.world.kinds("finding.closed")
+    assert entry.body == {"finding": ID, "evidence_sha256": str(document)}
+
+
+def test_nobody_settles_where_a_trainers_name_was_erased(case, monkeypatch):
+    monkeypatch.setattr("airflow_mlgov.service.independence.person_of", lambda *_: None)
     with pytest.raises(NotEntitledError, match="erased"):
         case.close()
 
 
 @pytest.mark.parametrize("kind", ["finding.closed", "finding.accepted"])
-def test_bypass_19_a_task_settles_nothing(case, kind):
-    body = {"finding": ID, "until": "2027-01-01T00:00:00.000Z"}
-    if kind == "finding.closed":
-        del body["until"]
-    draft = EntryDraft(kind, "retail_pd", case.world.version, body, (ID,))
-    with pytest.raises(Exception, match="may not sign"):
+def test_bypass_19_what_a_task_settles_counts_for_nothing_and_is_reported(case, kind):
+    """With the writer's key: neither through the service nor past it."""
+    until = {"until": "2027-01-01T00:00:00.000Z"} if kind == "finding.accepted" else {}
+    draft = EntryDraft(kind, "retail_pd", case.world.version, {"finding": ID, **until}, ("x",))
+    with pytest.raises(LedgerIntegrityError, match="writer key may not sign"):
         case.gov.ledger.append(draft)
+    case.world.forge(draft)
+    (violation,) = case.gov.ledger.view().violations
+    assert f"writer key may not sign {kind}" in violation.reason
     assert case.blocks()
-    assert date(2027, 1, 1) > case.world.clock.moment.date()
+    assert case.finding.settled_by == ""
+    with pytest.raises(RequestRefusedError, match="open High findings"):
+        case.world.ask()
