@@ -110,18 +110,19 @@ class Finding:
     Attributes:
         id: Short stable id, ``F-`` and 8 hexadecimal characters.
         model: Inventory id.
-        version: Manifest digest of the version it was found in.
+        version: Manifest digest of the version it was found in; None if it is about the model, and
+            so about every version.
         severity: Low, medium or high.
         test: Which test found it.
         summary: What is wrong.
-        owner: Who must deal with it.
+        owner: Who must deal with it; empty if it is about no model that has an owner.
         due_at: By when.
         is_open: False once it was closed or accepted.
     """
 
     id: str
     model: str
-    version: Digest
+    version: Digest | None
     severity: Severity
     test: str
     summary: str

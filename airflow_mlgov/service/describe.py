@@ -12,7 +12,7 @@ from airflow_mlgov.policy.tally import RefusedVote, SeatTally
 from airflow_mlgov.records.digest import Digest
 from airflow_mlgov.records.governance import ApprovalRequest, TestResult, Vote
 from airflow_mlgov.service.approvals import Standing
-from airflow_mlgov.service.findings import ERASED, open_findings
+from airflow_mlgov.service.findings import ERASED, is_about, open_findings
 from airflow_mlgov.service.governance import Governance
 
 _T = TypeVar("_T")
@@ -44,7 +44,7 @@ def describe(gov: Governance, standing: Standing) -> ApprovalForm:
         least_assurance=standing.pack.least_assurance,
         seats=[_seat_line(standing, seat) for seat in standing.count.seats],
         results=[result for found in results for result in found],
-        findings=[f for f in open_findings(view, request.model) if f.version == request.version],
+        findings=[f for f in open_findings(view, request.model) if is_about(f, request.version)],
         training=training[0] if training else None,
         data=_read_all(gov, request, "data.validated", _data),
         refused=[_refused_line(refused) for refused in standing.count.refused],

@@ -20,19 +20,19 @@ if TYPE_CHECKING:
 FINDING_REMEDY = "A finding is dealt with by a new version that does not have it."
 ERASED, UNREADABLE = "(erased)", "(unreadable)"
 
-_Key: TypeAlias = tuple[str, str, Digest]
+_Key: TypeAlias = tuple[str, str, Digest | None]
 
 
-def finding_id(model: str, version: Digest, test: str, segment: str) -> str:
+def finding_id(model: str, version: Digest | None, test: str, segment: str) -> str:
     """Return the id of the finding that a test opens on a version: the same again on every re-run.
 
     Args:
         model: Inventory id.
-        version: Manifest digest.
+        version: Manifest digest; None for a finding on the model.
         test: Id of the test.
         segment: Part of the data; empty for all of it.
     """
-    identity = canonical_bytes([model, str(version), test, segment])
+    identity = canonical_bytes([model, str(version or ""), test, segment])
     return f"F-{hashlib.sha256(identity).hexdigest()[:8]}"
 
 
@@ -60,7 +60,7 @@ def all_findings(view: LedgerView, model: str | None = None) -> list[Finding]:
     known: dict[_Key, Finding] = {}
     for entry in view.select("finding.opened", "finding.closed", model=model):
         if entry.kind == "finding.opened":
-            key = (entry.body["finding"], entry.model, _version_of(entry))
+            key = (entry.body["finding"], entry.model, entry.version)
             known[key] = _merged(known.get(key), _opened(entry))
             continue
         for key in [key for key in known if _is_meant(entry, key)]:
@@ -69,9 +69,14 @@ def all_findings(view: LedgerView, model: str | None = None) -> list[Finding]:
 
 
 def high_findings(view: LedgerView, model: str, version: Digest) -> list[str]:
-    """Return the ids of a version's open High findings."""
-    found = (finding for finding in open_findings(view, model) if finding.version == version)
+    """Return the ids of the open High findings on a version, or on its model as a whole."""
+    found = (finding for finding in open_findings(view, model) if is_about(finding, version))
     return [finding.id for finding in found if finding.severity is Severity.HIGH]
+
+
+def is_about(finding: Finding, version: Digest | None) -> bool:
+    """Tell whether a finding is about a version: a finding on the model is about each."""
+    return finding.version is None or finding.version == version
 
 
 def severity_rank(severity: Severity) -> int:
@@ -84,23 +89,15 @@ def _is_meant(closing: SealedEntry, key: _Key) -> bool:
     return (closing.body["finding"], closing.model, closing.version) == (finding, model, version)
 
 
-def _version_of(entry: SealedEntry) -> Digest:
-    if entry.version is None:
-        raise LedgerIntegrityError(
-            f"Ledger entry {entry.index} opens a finding on no model version."
-        )
-    return entry.version
-
-
 def _opened(entry: SealedEntry) -> Finding:
     return Finding(
         id=entry.body["finding"],
         model=entry.model,
-        version=_version_of(entry),
+        version=entry.version,
         severity=Severity(entry.body["severity"]),
         test=entry.body["test"],
         summary=_read(lambda: entry.text("summary")),
-        owner=_read(lambda: _name_of(entry.person("owner"))),
+        owner=_read(lambda: _name_of(entry.person("owner"))) if "owner" in entry.people else "",
         due_at=from_text(entry.body["due_at"]),
     )
 
