@@ -27,8 +27,13 @@ from demo.client import AirflowClient, ApiError, GateWatch  # noqa: E402
 from demo.deployment import Deployment  # noqa: E402
 
 DAG = "governed"
-REQUESTER, DEVELOPER, OWNER, VALIDATOR = "rita", "erin", "olivia", "victor"
-USERS = {REQUESTER: "user", DEVELOPER: "user", OWNER: "user", VALIDATOR: "user", "admin": "admin"}
+REQUESTER, DEVELOPER, OWNER, VALIDATOR, READER = "rita", "erin", "olivia", "victor", "vic"
+USERS = {
+    **dict.fromkeys((REQUESTER, DEVELOPER, OWNER, VALIDATOR), "user"),
+    "admin": "admin",
+    READER: "viewer",
+}
+DAGS = Path(__file__).parent / "dags"
 COMMENT = "Read the evidence and agree."
 TARGET = "production"
 
@@ -374,12 +379,12 @@ def _environment(values: dict[str, str]) -> Iterator[None]:
 
 
 @contextmanager
-def start_live(folder: Path, scenarios: Iterable[str]) -> Iterator[Live]:
+def start_live(folder: Path, scenarios: Iterable[str], dags: Path = DAGS) -> Iterator[Live]:
     """Start a live Airflow that governs one model for each scenario; nothing runs yet."""
     rules = {"inventory": folder / "rules" / "inventory", "policy": folder / "rules" / "policy"}
     deployment = Deployment(
         folder=folder / "deployment",
-        dags=Path(__file__).parent / "dags",
+        dags=dags,
         users=USERS,
         mlgov={
             "ledger_url": f"sqlite:///{folder / 'ledger.db'}",
@@ -403,6 +408,10 @@ def start_live(folder: Path, scenarios: Iterable[str]) -> Iterator[Live]:
         (rules["inventory"] / f"{scenario}.yaml").write_text(text)
     (rules["policy"] / "e2e.yaml").write_text(POLICY)
     deployment.prepare()
+    reader = {"host": deployment.url, "login": READER, "password": deployment.passwords[READER]}
+    deployment.env["AIRFLOW_CONN_MLGOV_AIRFLOW"] = json.dumps(
+        reader | {"conn_type": "mlgov_airflow"}
+    )
     with _environment(deployment.env):
         try:
             deployment.start()
