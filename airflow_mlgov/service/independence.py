@@ -19,12 +19,12 @@ from airflow_mlgov.service.ledger import LedgerView
 
 
 def check_independent(
-    gov: Governance, view: LedgerView, model: str, version: Digest, person: Person
+    gov: Governance, view: LedgerView, model: str, version: Digest | None, person: Person
 ) -> None:
     """Refuse the model's developers, who triggered a training of the version, and who asked.
 
     The requester is whoever triggered a run that asked for its approval, where the pack in force
-    keeps requesters apart.
+    keeps requesters apart. Without a version, those of every version of the model.
 
     Raises:
         UnknownSubjectError: The inventory has no such model; a retry does not help.
@@ -47,7 +47,7 @@ def check_independent(
 
 
 def _barred(
-    view: LedgerView, pack: PolicyPack, model: str, version: Digest
+    view: LedgerView, pack: PolicyPack, model: str, version: Digest | None
 ) -> Iterator[Person | None]:
     """Yield whom entries name that keep somebody out; None if that name was erased."""
     fields = {"model.trained": "developer"}
