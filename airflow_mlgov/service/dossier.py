@@ -90,7 +90,7 @@ def collect_dossier(gov: Governance, view: LedgerView, digest: Digest, reader: P
         reports=[item for item in found if isinstance(item, Report)],
         trainings=[item for item in found if isinstance(item, Training)],
         data=[item for item in found if isinstance(item, DataCheck)],
-        findings=[f for f in all_findings(view, request.model) if f.version == request.version],
+        findings=[f for f in all_findings(view, request.model) if is_about(f, request.version)],
         in_use=_in_use(gov, view, standing),
         read_at=standing.counted_at,
         ledger_size=view.checkpoint.size,
