@@ -29,10 +29,12 @@ class MlgovPlugin(AirflowPlugin):
 
     @cached_property
     def external_views(self) -> list[Any]:  # type: ignore[override]
-        """The way to the pages in Airflow's navigation."""
+        """The way to the pages, beside Airflow's own Required Actions."""
         from airflow_mlgov.wiring import open_site
 
-        return [{"name": "Model governance", "href": open_site().home, "destination": "nav"}]
+        # At the top level Airflow 3.3 makes a button of it, which leads nowhere.
+        place = {"destination": "nav", "category": "browse"}
+        return [{"name": "Model governance", "href": open_site().home, **place}]
 
     @cached_property
     def fastapi_root_middlewares(self) -> list[Any]:  # type: ignore[override]

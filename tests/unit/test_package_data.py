@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from importlib.resources import files
 
 import pytest
@@ -27,6 +28,18 @@ def test_there_is_no_schema_beside_these():
 @pytest.mark.parametrize("name", [skeleton for _, _, skeleton in _WRITTEN])
 def test_a_skeleton_is_found(name):
     assert (files("airflow_mlgov.cli") / "skeletons" / name).read_text("utf-8").strip()
+
+
+def test_templates_and_style_sheet_are_found():
+    templates = files("airflow_mlgov.dossiers") / "templates"
+    found = {file.name for file in templates.iterdir()}
+    named = {
+        name
+        for file in templates.iterdir()
+        for name in re.findall(r'(?:extends|import|include) "([^"]+)"', file.read_text("utf-8"))
+    }
+    written = {"evidence.html", "model.html", "overview.html", "problem.html", "page.css"}
+    assert found == named | written
 
 
 def test_type_checkers_are_told_that_the_package_is_typed():

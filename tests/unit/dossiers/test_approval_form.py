@@ -150,6 +150,14 @@ def form_of(text: str) -> ApprovalForm:
     )
 
 
+def test_the_form_leads_to_the_page_if_it_knows_where_that_is():
+    page = "https://airflow.example/mlgov/requests/sha256:0"
+    assert f'<a href="{page}"><strong>Evidence page</strong></a>' in rendered(
+        replace(FORM, page=page)
+    )
+    assert "<a " not in rendered(FORM)
+
+
 def test_long_text_is_cut():
     assert len(escape("x" * 10_000)) == MAX_TEXT
 

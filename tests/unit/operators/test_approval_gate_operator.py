@@ -129,6 +129,22 @@ def test_airflow_compares_no_user_ids_since_packs_may_state_names(gate: Gate) ->
     assert gate.opened[-1]["assigned_users"] == []
 
 
+def test_form_and_link_lead_to_the_page_of_the_request_also_after_a_restart(
+    gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRFLOW__API__BASE_URL", "https://airflow.example")
+    request = gate.world.ask()
+    with pytest.raises(TaskAwaitingInput):
+        gate.run()
+    page = f"https://airflow.example/mlgov/requests/{request.digest}"
+    assert f"(<{page}>)" in gate.opened[-1]["body"]
+    gate.operator.asked = ""
+    with pytest.raises(TaskAwaitingInput):
+        gate.wake(request, answered(request))
+    (link,) = gate.operator.operator_extra_links
+    assert link.get_link(gate.operator, ti_key=gate.context()["ti"]) == page
+
+
 def test_a_retry_says_that_it_has_taken_nothing_so_that_the_form_keeps_what_is_in_it(
     gate: Gate,
 ) -> None:

@@ -68,6 +68,17 @@ def test_what_is_built_is_built_once():
     assert len({refresh["name"], attestation["name"], changes["name"]}) == 3
 
 
+def test_the_pages_are_in_airflows_navigation(monkeypatch):
+    monkeypatch.setenv("AIRFLOW__API__BASE_URL", "https://airflow.example/base/")
+    (view,) = MlgovPlugin().external_views
+    assert view == {
+        "name": "Model governance",
+        "href": "https://airflow.example/base/mlgov/",
+        "destination": "nav",
+        "category": "browse",
+    }
+
+
 def test_airflow_finds_the_plugin():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     named = project["entry-points"]["airflow.plugins"]["mlgov"]
