@@ -15,6 +15,7 @@ from airflow_mlgov.ledger.bundle import (
     disclosures_file,
     entry_file,
     files_due,
+    numbers_in,
     proof_file,
     read_bundle,
     waiting_file,
@@ -79,7 +80,7 @@ class _Check:
         self._lacking = bundle.lacking
         self._rotations = [
             index
-            for index in _indices(bundle.files, "entries/")
+            for index in numbers_in(bundle.files, "entries/")
             if label_of(bundle.files[entry_file(index)]) == ROTATIONS
         ]
         # Believed by their signatures; that they stand in the log is checked with every entry.
@@ -138,7 +139,7 @@ class _Check:
 
     def _check_entries(self, checkpoint: Checkpoint) -> None:
         keys: set[str] = set()
-        for index in _indices(self._files, "entries/"):
+        for index in numbers_in(self._files, "entries/"):
             with self._finding(f"Entry {index}"):
                 leaf = self._files[entry_file(index)]
                 if label_of(leaf) == self._header.model:
@@ -195,7 +196,7 @@ class _Check:
 
     def _check_strays(self) -> None:
         for prefix in ("proofs/", "disclosures/"):
-            for index in _indices(self._files, prefix):
+            for index in numbers_in(self._files, prefix):
                 if entry_file(index) not in self._files:
                     self._add(
                         Verdict.INCOMPLETE,
@@ -262,7 +263,7 @@ class _Check:
         named = files_due(self._entries, None)
         held = [name for name in self._files if name.startswith(("evidence/", "model/"))]
         # What an entry names that could not be read, nobody knows; that it could not was told.
-        unread = len(_indices(self._files, "entries/")) - len(self._entries)
+        unread = len(numbers_in(self._files, "entries/")) - len(self._entries)
         sound = 0
         for name in held:
             with self._finding(name):
@@ -297,7 +298,7 @@ class _Check:
                 )
 
     def _check_anchors(self, checkpoint: Checkpoint, demands: Demands) -> None:
-        indices = _indices(self._files, "entries/")
+        indices = numbers_in(self._files, "entries/")
         anchors = AnchorsCheck(self._files, self._keyring, indices, self._add)
         anchors.run(checkpoint, demands)
         self.checked += anchors.checked
@@ -320,11 +321,6 @@ class _Check:
                 f"The log's key signed last at {to_text(newest)}, {now - newest} ago; at most "
                 f"{max_age} was asked for.",
             )
-
-
-def _indices(files: Mapping[str, bytes], prefix: str) -> list[int]:
-    names = (name.removeprefix(prefix) for name in files if name.startswith(prefix))
-    return sorted(int(name.partition(".")[0]) for name in names)
 
 
 def _disclosures_of(data: bytes) -> dict[str, Disclosure]:
