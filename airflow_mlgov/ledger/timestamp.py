@@ -152,7 +152,7 @@ def _check_may_stamp(certificate: x509.Certificate, at: datetime) -> None:
         raise LedgerIntegrityError("Its signer's certificate was not valid at its time.")
     try:
         usage = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage)
-    except (x509.ExtensionNotFound, ValueError) as error:
+    except (x509.ExtensionNotFound, x509.DuplicateExtension, ValueError) as error:
         raise LedgerIntegrityError("Its signer's certificate is for no time-stamps.") from error
     if not usage.critical or list(usage.value) != [ExtendedKeyUsageOID.TIME_STAMPING]:
         raise LedgerIntegrityError("Its signer's certificate is not for time-stamps alone.")
