@@ -43,7 +43,7 @@ MODULES = {
     "ledger/model_index": ["model_index"],
     "ledger/seen": ["seen"],
     "ledger/cosignature": ["cosignature"],
-    "ledger/bundle_check": ["bundle_check", "keyring"],
+    "ledger/bundle_check": ["bundle_check", "keyring", "bundle_anchors"],
     "ledger/verify": ["verify", "erasures", "heartbeats", "keyring"],
     "ledger/view": ["verify", "keyring"],
     "ledger/entry": ["entry", "keyring"],
