@@ -128,6 +128,17 @@ def timestamp_file(data: bytes) -> str:
     return f"timestamps/{hashlib.sha256(data).hexdigest()}.tsr"
 
 
+def numbers_in(files: Iterable[str], folder: str) -> list[int]:
+    """Return the numbers that stand in the names of a folder's files, in order.
+
+    Args:
+        files: Names that may be in a bundle.
+        folder: ``entries/``, ``proofs/``, ``disclosures/`` or ``anchored/``.
+    """
+    names = (name.removeprefix(folder) for name in files if name.startswith(folder))
+    return sorted({int(name.partition(".")[0]) for name in names})
+
+
 def files_due(entries: Iterable[SealedEntry], version: Digest | None) -> dict[str, int]:
     """Return which documents and manifests belong into a bundle, by name.
 

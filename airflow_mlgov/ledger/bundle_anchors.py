@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from airflow_mlgov.errors import LedgerIntegrityError, MlgovError, UnknownKeyError
-from airflow_mlgov.ledger.bundle import anchored_file, timestamp_file
+from airflow_mlgov.ledger.bundle import anchored_file, numbers_in, timestamp_file
 from airflow_mlgov.ledger.bundle_report import Verdict
 from airflow_mlgov.ledger.checkpoint import Checkpoint
 from airflow_mlgov.ledger.cosignature import WitnessKey, cosignatures_of
@@ -26,8 +26,6 @@ from airflow_mlgov.records.clock import to_text
 
 if TYPE_CHECKING:
     from cryptography.x509 import Certificate
-
-_FOLDER, _STAMPS = "anchored/", "timestamps/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,14 +75,15 @@ class AnchorsCheck:
         self._add = add
         self._sound: dict[int, bytes] = {}
         self._cosigned: dict[WitnessKey, int] = {}
-        self._stamped = 0
+        self._stamped = False
 
     def run(self, checkpoint: Checkpoint, demands: Demands) -> None:
         """Check everything, against the bundle's own checkpoint."""
-        for size in sorted(_sizes(self._files)):
+        for size in numbers_in(self._files, "anchored/"):
             self._try(f"The anchored checkpoint over {size}", self._check_size, size, checkpoint)
-        for name in sorted(name for name in self._files if name.startswith(_STAMPS)):
-            self._try(name, self._check_stamp, name, demands.authorities)
+        for name in self._files:
+            if name.startswith("timestamps/"):
+                self._try(name, self._check_stamp, name, demands.authorities)
         self._check_demands(demands)
 
     def _try(self, where: str, check: Callable[..., None], *given: object) -> None:
@@ -111,7 +110,7 @@ class AnchorsCheck:
         self._sound[size] = note
         lines = self._files.get(anchored_file(size, "cosignatures"), b"")
         for said in cosignatures_of(note, lines, self._keyring.trust.witnesses):
-            self._cosigned[said.witness] = max(size, self._cosigned.get(said.witness, 0))
+            self._cosigned[said.witness] = size  # the largest is checked last
             self.checked.append(
                 f"witness {said.witness.name} cosigned the log's first {size} entries at "
                 f"{to_text(said.at)} by its clock{self._after(size)}"
@@ -131,7 +130,7 @@ class AnchorsCheck:
         if signer is None:
             self._tell_unchecked(name, size, stamp)
             return
-        self._stamped += 1
+        self._stamped = True
         self.checked.append(
             f"authority {signer.subject.rfc4514_string()} stamped the log's first {size} entries "
             f"at {to_text(stamp.at)} by its clock{self._after(size)}"
@@ -145,13 +144,15 @@ class AnchorsCheck:
             f"and run: openssl ts -verify -in {name} -data {note} -CAfile AUTHORITY.pem"
         )
 
+    def _later(self, size: int) -> int:
+        return sum(index >= size for index in self._indices)
+
     def _after(self, size: int) -> str:
-        after = sum(index >= size for index in self._indices)
-        return f"; {after} entries in the bundle came after" if after else ""
+        later = self._later(size)
+        return f"; {later} entries in the bundle came after" if later else ""
 
     def _check_demands(self, demands: Demands) -> None:
-        needed = max(self._indices, default=0) + 1
-        good = sum(size >= needed for size in self._cosigned.values())
+        good = sum(not self._later(size) for size in self._cosigned.values())
         if good < demands.witnesses:
             self._add(
                 Verdict.INCOMPLETE,
@@ -162,11 +163,6 @@ class AnchorsCheck:
             self._add(
                 Verdict.INCOMPLETE, "No time-stamp is signed by a certificate that was given."
             )
-
-
-def _sizes(files: Mapping[str, bytes]) -> set[int]:
-    names = (name.removeprefix(_FOLDER) for name in files if name.startswith(_FOLDER))
-    return {int(name.partition(".")[0]) for name in names}
 
 
 def _hashes_in(data: bytes) -> list[bytes]:

@@ -14,7 +14,10 @@ from airflow_mlgov.ledger.bundle import (
     Bundle,
     disclosures_file,
     entry_file,
+    evidence_file,
     files_due,
+    manifest_file,
+    numbers_in,
     proof_file,
     read_bundle,
     waiting_file,
@@ -79,7 +82,7 @@ class _Check:
         self._lacking = bundle.lacking
         self._rotations = [
             index
-            for index in _indices(bundle.files, "entries/")
+            for index in numbers_in(bundle.files, "entries/")
             if label_of(bundle.files[entry_file(index)]) == ROTATIONS
         ]
         # Believed by their signatures; that they stand in the log is checked with every entry.
@@ -138,13 +141,17 @@ class _Check:
 
     def _check_entries(self, checkpoint: Checkpoint) -> None:
         keys: set[str] = set()
-        for index in _indices(self._files, "entries/"):
+        for index in numbers_in(self._files, "entries/"):
             with self._finding(f"Entry {index}"):
                 leaf = self._files[entry_file(index)]
                 if label_of(leaf) == self._header.model:
                     self._claimed.add(index, leaf_hash(leaf))
-                if not self._is_included(index, leaf, checkpoint):
+                proof = self._files.get(proof_file(index))
+                if proof is None:
+                    text = f"Entry {index} has no proof that the log holds it."
+                    self._add(Verdict.INCOMPLETE, text)
                     continue
+                _check_included(index, leaf, proof, checkpoint)
                 entry = read_entry(index, leaf, self._keyring, self._disclose)
                 is_of_log = index == 0 or entry.kind == ROTATION
                 if not is_of_log and entry.model != self._header.model:
@@ -163,18 +170,6 @@ class _Check:
             f"{self._opened} names and texts are what was committed to; {self._closed} are not "
             "disclosed"
         )
-
-    def _is_included(self, index: int, leaf: bytes, checkpoint: Checkpoint) -> bool:
-        data = self._files.get(proof_file(index))
-        if data is None:
-            self._add(Verdict.INCOMPLETE, f"Entry {index} has no proof that the log holds it.")
-            return False
-        proof = TlogProof.parse(data)
-        if proof.index != index or proof.checkpoint != checkpoint.note.encode("utf-8"):
-            raise LedgerIntegrityError("Its proof is of another entry or checkpoint.")
-        root = bytes.fromhex(checkpoint.root_hash)
-        verify_inclusion(leaf_hash(leaf), index, checkpoint.size, proof.hashes, root)
-        return True
 
     def _disclose(self, key: str) -> Mapping[str, Disclosure]:
         return self._disclosed.get(key, {})
@@ -195,7 +190,7 @@ class _Check:
 
     def _check_strays(self) -> None:
         for prefix in ("proofs/", "disclosures/"):
-            for index in _indices(self._files, prefix):
+            for index in numbers_in(self._files, prefix):
                 if entry_file(index) not in self._files:
                     self._add(
                         Verdict.INCOMPLETE,
@@ -262,7 +257,7 @@ class _Check:
         named = files_due(self._entries, None)
         held = [name for name in self._files if name.startswith(("evidence/", "model/"))]
         # What an entry names that could not be read, nobody knows; that it could not was told.
-        unread = len(_indices(self._files, "entries/")) - len(self._entries)
+        unread = len(numbers_in(self._files, "entries/")) - len(self._entries)
         sound = 0
         for name in held:
             with self._finding(name):
@@ -284,7 +279,7 @@ class _Check:
         )
 
     def _check_waiting(self) -> None:
-        for name in sorted(name for name in self._files if name.startswith("waiting/")):
+        for name in (name for name in self._files if name.startswith("waiting/")):
             with self._finding(name):
                 size = self._header.size
                 entry = read_entry(size, self._files[name], self._keyring, self._disclose)
@@ -297,7 +292,7 @@ class _Check:
                 )
 
     def _check_anchors(self, checkpoint: Checkpoint, demands: Demands) -> None:
-        indices = _indices(self._files, "entries/")
+        indices = numbers_in(self._files, "entries/")
         anchors = AnchorsCheck(self._files, self._keyring, indices, self._add)
         anchors.run(checkpoint, demands)
         self.checked += anchors.checked
@@ -322,9 +317,12 @@ class _Check:
             )
 
 
-def _indices(files: Mapping[str, bytes], prefix: str) -> list[int]:
-    names = (name.removeprefix(prefix) for name in files if name.startswith(prefix))
-    return sorted(int(name.partition(".")[0]) for name in names)
+def _check_included(index: int, leaf: bytes, data: bytes, checkpoint: Checkpoint) -> None:
+    proof = TlogProof.parse(data)
+    if proof.index != index or proof.checkpoint != checkpoint.note.encode("utf-8"):
+        raise LedgerIntegrityError("Its proof is of another entry or checkpoint.")
+    root = bytes.fromhex(checkpoint.root_hash)
+    verify_inclusion(leaf_hash(leaf), index, checkpoint.size, proof.hashes, root)
 
 
 def _disclosures_of(data: bytes) -> dict[str, Disclosure]:
@@ -343,8 +341,8 @@ def _disclosure_of(value: Any) -> Disclosure:
 
 
 def _check_document(name: str, content: bytes) -> None:
-    folder, _, rest = name.partition("/")
-    if Digest.of(content).hex != rest.removesuffix(".json"):
+    digest = Digest.of(content)
+    if name not in (evidence_file(digest), manifest_file(digest)):
         raise LedgerIntegrityError("It is not the document that its name says: it was altered.")
-    if folder == "model":
+    if name == manifest_file(digest):
         Manifest.from_json(parse_canonical(content))

@@ -8,7 +8,7 @@ has altered nothing: what is found here is a remark, never a problem.
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from airflow_mlgov.records.kinds import KeyRole
 
@@ -20,29 +20,36 @@ GRACE = 0.1
 """How much later than stated the next heartbeat may come, as a part of the interval."""
 
 
+_Silence: TypeAlias = tuple[timedelta, datetime, datetime, int]
+"""How long, from when, to when, and what was stated, in seconds."""
+
+
 class Pulse:
     """What the entries of the log key tell about silence; fed in the ledger's order.
 
     Attributes:
         newest_at: When the newest entry of the log key was written, by its clock; None without one.
-        interval_s: What the newest heartbeat stated, in seconds; None without one.
     """
 
     def __init__(self) -> None:
         self.newest_at: datetime | None = None
-        self.interval_s: int | None = None
+        self._stated: tuple[datetime, int] | None = None  # newest_at, and within how many seconds
         self._silences = 0
-        self._longest: tuple[timedelta, datetime, datetime, int] | None = None
+        self._longest: _Silence | None = None
 
     def add(self, entry: SealedEntry) -> None:
         """Take the next sound entry into account."""
         if entry.signed_by is not KeyRole.LOG:
             return
-        if is_silent(self.newest_at, self.interval_s, entry.at):
-            self._add_silence(entry.at)
+        silence = self._silence_until(entry.at)
+        if silence is not None:
+            self._silences += 1
+            self._longest = max(silence, self._longest or silence)
         self.newest_at = entry.at
         if entry.kind == KIND:
-            self.interval_s = int(entry.body["interval_s"])
+            self._stated = entry.at, int(entry.body["interval_s"])
+        elif self._stated is not None:
+            self._stated = entry.at, self._stated[1]
 
     def remarks(self, now: datetime | None = None) -> tuple[str, ...]:
         """Return what there is to say about silences, in sentences.
@@ -58,36 +65,33 @@ class Pulse:
                 f"was {in_words(length)}, from {_at(since)} to {_at(until)}, where "
                 f"{_interval(interval_s)} was stated."
             )
-        if now is not None and is_silent(self.newest_at, self.interval_s, now):
-            found.append(overdue(self.newest_at, self.interval_s, now))
+        last = None if now is None else self._silence_until(now)
+        if last is not None:
+            _, since, until, interval_s = last
+            found.append(overdue(since, interval_s, until))
         return tuple(found)
 
-    def _add_silence(self, until: datetime) -> None:
-        if self.newest_at is None or self.interval_s is None:
-            return
-        self._silences += 1
-        length = until - self.newest_at
-        if self._longest is None or length > self._longest[0]:
-            self._longest = (length, self.newest_at, until, self.interval_s)
+    def _silence_until(self, until: datetime) -> _Silence | None:
+        if self._stated is None:
+            return None
+        since, interval_s = self._stated
+        silence = until - since, since, until, interval_s
+        return silence if is_silent(since, interval_s, until) else None
 
 
-def is_silent(since: datetime | None, interval_s: int | None, until: datetime) -> bool:
+def is_silent(since: datetime, interval_s: int, until: datetime) -> bool:
     """Return whether more time passed than a heartbeat stated, and a tenth of it.
 
     Args:
-        since: When the newest entry of the log key was written; None if there is none.
-        interval_s: What the newest heartbeat stated, in seconds; None if there is none.
+        since: When the newest entry of the log key was written.
+        interval_s: What the newest heartbeat stated, in seconds.
         until: The moment that is asked about.
     """
-    if since is None or interval_s is None:
-        return False
     return until - since > timedelta(seconds=interval_s * (1 + GRACE))
 
 
-def overdue(since: datetime | None, interval_s: int | None, now: datetime) -> str:
+def overdue(since: datetime, interval_s: int, now: datetime) -> str:
     """Return the sentence that says since when heartbeats fail to come."""
-    if since is None or interval_s is None:
-        return "There is no heartbeat."
     return (
         f"No heartbeat for {in_words(now - since)}, where {_interval(interval_s)} was stated: "
         "either no sequencer runs, or its heartbeats were turned off, or the newest entries do "

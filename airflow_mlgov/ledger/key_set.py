@@ -40,14 +40,14 @@ class KeySet:
         mask = len(self._table) - 1
         # Python's hash is salted for each process: nobody can write keys that collide.
         place = hash(raw) & mask
-        while (number := self._table[place]) != _FREE and self._key(number) != raw:
+        while (number := self._table[place]) != _FREE and self._key(number - 1) != raw:
             place = (place + 1) & mask
         return place
 
     def _key(self, number: int) -> bytes | bytearray:
-        return self._keys[(number - 1) * _KEY_BYTES : number * _KEY_BYTES]
+        return self._keys[number * _KEY_BYTES : (number + 1) * _KEY_BYTES]
 
     def _double(self) -> None:
         self._table = array("I", [_FREE]) * (2 * len(self._table))
-        for number in range(1, self._count + 1):
-            self._table[self._place(bytes(self._key(number)))] = number
+        for number in range(self._count):
+            self._table[self._place(bytes(self._key(number)))] = number + 1

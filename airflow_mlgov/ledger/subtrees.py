@@ -32,7 +32,7 @@ class SubtreeForest(Tree):
         self._size = size
         self._leaf_hashes = leaf_hashes
         self._upper = MerkleTree(subtrees)
-        self._held = -1, MerkleTree()
+        self._held: dict[int, MerkleTree] = {}  # the one that was read last
         if size % SUBTREE_LEAVES:
             self._upper.append(self._subtree(size // SUBTREE_LEAVES).root())
 
@@ -52,8 +52,8 @@ class SubtreeForest(Tree):
         return node_hash(self.range_root(low, middle), self.range_root(middle, high))
 
     def _subtree(self, number: int) -> MerkleTree:
-        if self._held[0] != number:
+        if number not in self._held:
             first = number * SUBTREE_LEAVES
             last = min(first + SUBTREE_LEAVES, self._size)
-            self._held = number, MerkleTree(self._leaf_hashes(first, last))
-        return self._held[1]
+            self._held = {number: MerkleTree(self._leaf_hashes(first, last))}
+        return self._held[number]

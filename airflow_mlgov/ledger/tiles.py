@@ -7,6 +7,7 @@ Source:
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 
 from airflow_mlgov.ledger.merkle import leaf_hash, node_hash
@@ -61,19 +62,16 @@ class _Tiles:
     """The hash tiles of a tree that grows: one open tile a level."""
 
     def __init__(self) -> None:
-        self._open: list[list[bytes]] = []
-        self._full: list[int] = []
+        self._open: defaultdict[int, list[bytes]] = defaultdict(list)
+        self._full: Counter[int] = Counter()
 
     @property
     def size(self) -> int:
         """Leaves added so far."""
-        return self._full[0] * TILE_WIDTH + len(self._open[0]) if self._open else 0
+        return self._full[0] * TILE_WIDTH + len(self._open[0])
 
     def add(self, hashed: bytes, level: int = 0) -> Iterator[tuple[str, bytes]]:
         """Add a hash; yield the tiles that it fills."""
-        if level == len(self._open):
-            self._open.append([])
-            self._full.append(0)
         tile = self._open[level]
         tile.append(hashed)
         if len(tile) == TILE_WIDTH:
@@ -85,7 +83,7 @@ class _Tiles:
 
     def partial(self) -> Iterator[tuple[str, bytes]]:
         """Yield the tiles that are not full yet; none of them is empty."""
-        for level, tile in enumerate(self._open):
+        for level, tile in self._open.items():
             if tile:
                 yield tile_path(str(level), self._full[level], len(tile)), b"".join(tile)
 

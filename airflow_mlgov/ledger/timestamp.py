@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -121,7 +122,7 @@ def _signed_by(signer: bytes, info: bytes) -> TimeStamp:
     algorithm, hashed, *_ = _parts(imprint.inside(_SEQUENCE), 2)
     if _parts(algorithm.inside(_SEQUENCE), 1)[0].inside(_OID) != _SHA256:
         raise LedgerIntegrityError("It is not over a SHA-256 digest.")
-    number = int.from_bytes(serial.inside(_INTEGER), "big", signed=True)
+    number = int.from_bytes(serial.inside(_INTEGER), "big")
     signed = bytes([_SET]) + attributes.whole[1:]  # RFC 5652 section 5.4
     stamped = hashed.inside(_OCTETS), _moment(moment.inside(_TIME))
     return TimeStamp(*stamped, issuer.whole, number, hashed_with, signed, signature.inside(_OCTETS))
@@ -140,11 +141,10 @@ def _attributes(data: bytes) -> dict[bytes, tuple[int, bytes]]:
 
 def _moment(text: bytes) -> datetime:
     match = _MOMENT.fullmatch(text)
-    try:
-        seconds = match[1].decode("ascii") if match else ""
-        return datetime.strptime(seconds, "%Y%m%d%H%M%S").replace(tzinfo=UTC)
-    except ValueError as error:
-        raise LedgerIntegrityError("Its time is none.") from error
+    with suppress(ValueError):
+        if match is not None:
+            return datetime.strptime(match[1].decode("ascii"), "%Y%m%d%H%M%S").replace(tzinfo=UTC)
+    raise LedgerIntegrityError("Its time is none.")
 
 
 def _check_may_stamp(certificate: x509.Certificate, at: datetime) -> None:
@@ -152,7 +152,7 @@ def _check_may_stamp(certificate: x509.Certificate, at: datetime) -> None:
         raise LedgerIntegrityError("Its signer's certificate was not valid at its time.")
     try:
         usage = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage)
-    except (x509.ExtensionNotFound, ValueError) as error:
+    except (x509.ExtensionNotFound, x509.DuplicateExtension, ValueError) as error:
         raise LedgerIntegrityError("Its signer's certificate is for no time-stamps.") from error
     if not usage.critical or list(usage.value) != [ExtendedKeyUsageOID.TIME_STAMPING]:
         raise LedgerIntegrityError("Its signer's certificate is not for time-stamps alone.")
@@ -190,13 +190,14 @@ def _parts(data: bytes, least: int) -> list[_Part]:
 
 
 def _bounds(data: bytes, at: int) -> tuple[int, int]:
-    head = data[at + 1 : at + 6]
-    size, start = (head[0], at + 2) if head else (0x80, at)
+    start = at + 2
+    size = int.from_bytes(data[at + 1 : start], "big")  # 0 if it lacks: then it is cut off
     if size >= 0x80:
         count = size & 0x7F
-        size, start = int.from_bytes(head[1 : 1 + count], "big"), at + 2 + count
-        if not 1 <= count <= 4 or size < max(0x80, 1 << 8 * (count - 1)):
-            raise LedgerIntegrityError("It is not DER.")
+        size = int.from_bytes(data[start : start + count], "big")
+        start += count
+        if size < 0x80 or size.bit_length() <= 8 * (count - 1):
+            raise LedgerIntegrityError("It is not DER: a length is open, or longer than need be.")
     if start + size > len(data) or data[at] & 0x1F == 0x1F:
         raise LedgerIntegrityError("It is not DER, or cut off.")
     return start, start + size

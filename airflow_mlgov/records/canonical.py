@@ -17,7 +17,7 @@ Json: TypeAlias = "dict[str, Json] | list[Json] | str | int | bool | None"
 
 MAX_SAFE_INTEGER = 2**53 - 1
 MAX_DEPTH = 32
-_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
 
 def canonical_bytes(value: Any) -> bytes:
@@ -90,13 +90,9 @@ def signable_text(text: str, limit: int) -> str:
 def _ordered(value: Any, depth: int) -> Json:
     if depth < 0:
         raise LedgerIntegrityError(f"Nested deeper than {MAX_DEPTH} levels.")
-    if value is None or isinstance(value, bool):
-        return value
-    if isinstance(value, int):
-        if abs(value) > MAX_SAFE_INTEGER:
-            raise LedgerIntegrityError(
-                f"Integer {value} is outside ±(2^53-1); write it as a string."
-            )
+    if isinstance(value, int) and abs(value) > MAX_SAFE_INTEGER:
+        raise LedgerIntegrityError(f"Integer {value} is outside ±(2^53-1); write it as a string.")
+    if value is None or isinstance(value, int):  # true and false are integers
         return value
     if isinstance(value, str):
         return _text(value)

@@ -1,13 +1,16 @@
 """The mutants of a module: its source with one small change each, by the standard library's `ast`.
 
-What a mutant changes is behaviour: annotations, decorators, docstrings and the words of an error
-stay as they are.
+What a mutant changes is behaviour: annotations, decorators, docstrings and words for people stay as
+they are. Words are those of an error, and every text in which two plain words follow each other: a
+test of them would only say them again, and no name, field or format that is read back looks so.
+What is put into such a text is changed.
 """
 
 from __future__ import annotations
 
 import ast
 import copy
+import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -50,6 +53,7 @@ NAMED = {
 }
 DROPPED = {"reversed", "sorted"}
 LEFT_ALONE = {"annotation", "returns", "decorator_list"}
+WORDS = re.compile("[a-z]{2}[,;:.]? [a-z]{2}")
 TRUE, FALSE = ast.Constant(True), ast.Constant(False)
 
 
@@ -120,7 +124,7 @@ def _changes(node: ast.AST, where: str) -> Iterator[tuple[str, Any, Any, Any]]:
             continue
         held = list(enumerate(value)) if isinstance(value, list) else [(name, value)]
         for key, child in held:
-            if not isinstance(child, ast.AST) or _is_words(child):
+            if not isinstance(child, ast.AST) or _is_left_alone(child, node):
                 continue
             of_check = isinstance(node, ast.If) and isinstance(child, ast.Raise)
             for changed in [] if of_check else _changed(child):  # `if False` is the same
@@ -129,10 +133,21 @@ def _changes(node: ast.AST, where: str) -> Iterator[tuple[str, Any, Any, Any]]:
                 yield from _changes(child, where)
 
 
-def _is_words(node: ast.AST) -> bool:
-    """Whether a node is a docstring, or an import."""
+def _is_left_alone(node: ast.AST, parent: ast.AST) -> bool:
+    """Whether a node is a docstring, an import, for the type checker only, or words for people."""
+    if isinstance(node, ast.If):
+        return _name(node.test) == "TYPE_CHECKING"
     documents = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
-    return documents or isinstance(node, ast.Import | ast.ImportFrom)
+    return documents or isinstance(node, ast.Import | ast.ImportFrom) or _is_said(node, parent)
+
+
+def _is_said(node: ast.AST, parent: ast.AST) -> bool:
+    """Whether a node is a text of words, or the fixed part of one."""
+    if not (isinstance(node, ast.Constant) and isinstance(node.value, str)):
+        return False
+    parts = parent.values if isinstance(parent, ast.JoinedStr) else [node]
+    text = "".join(str(p.value) if isinstance(p, ast.Constant) else "0" for p in parts)
+    return WORDS.search(text) is not None
 
 
 def _is_error(node: ast.AST) -> bool:

@@ -18,6 +18,7 @@ from airflow_mlgov.ledger.cosignature import WitnessKey
 from airflow_mlgov.ledger.merkle import MerkleTree, leaf_hash
 from airflow_mlgov.ledger.trust import TrustRoot
 
+LEFT_OUT = {"entries", "proofs", "disclosures"}
 FAKES = Path(__file__).parents[2] / "fakes"
 KEYS = [Ed25519PrivateKey.from_private_bytes(bytes([number]) * 32) for number in (7, 8)]
 NAMES = ("w1.example", "w2.example")
@@ -76,11 +77,32 @@ def test_witnesses_are_named_with_what_they_saw(bundled) -> None:
     anchor(bundled, 6, by=(1,))
     report = check(bundled)
     assert report.verdict is Verdict.FINE
-    text = said(report)
-    assert "witness w1.example cosigned the log's first 4 entries at 2025-06-15T15:06:40" in text
-    assert "by its clock; 2 entries in the bundle came after" in text
-    assert "witness w2.example cosigned the log's first 6 entries" in text
-    assert text.count("came after") == 3  # that line, the count, and "no entry came after" below
+    when = "entries at 2025-06-15T15:06:40.000Z by its clock"
+    first, second = (line for line in report.checked if line.startswith("witness"))
+    after = "; 2 entries in the bundle came after"
+    assert first == f"witness w1.example cosigned the log's first 4 {when}{after}"
+    assert second == f"witness w2.example cosigned the log's first 6 {when}"
+
+
+def test_the_newest_that_a_witness_saw_counts_whatever_its_name(bundled) -> None:
+    """As texts, 16 comes before 9."""
+    for number in range(10):
+        bundled.leaves.append(bundled.golden.leaf("writer", key=f"sha256:{number:064x}"))
+    bundled.seal()
+    anchor(bundled, 16, by=(0,))
+    anchor(bundled, 9, by=(0,))
+    report = check(bundled, witnesses=1)
+    sizes = [line.split()[6] for line in report.checked if line.startswith("witness")]
+    assert sizes == ["9", "16"]
+    assert "1 witnesses were asked for" not in said(report)
+
+
+def test_a_bundle_without_entries_is_no_error_of_ours(bundled) -> None:
+    anchor(bundled, 6)
+    bundled.files = {n: d for n, d in bundled.files.items() if n.split("/")[0] not in LEFT_OUT}
+    report = check(bundled, witnesses=3)
+    assert report.verdict is Verdict.ALTERED  # documents that no entry names
+    assert "3 witnesses were asked for; 2 whom the trust file names" in said(report)
 
 
 def test_so_many_witnesses_must_have_seen_every_entry(bundled) -> None:
@@ -166,11 +188,16 @@ def test_what_lacks_a_part(bundled, kind) -> None:
 def test_notes_of_another_size_log_or_key(bundled, golden) -> None:
     note = anchor(bundled, 4)
     bundled.files["anchored/4.note"] = golden.sign(bundled.leaves[:3])
-    assert "It is over 3 entries" in said(check(bundled))
+    where = "altered: The anchored checkpoint over 4: "
+    assert f"{where}It is over 3 entries" in said(check(bundled))
     bundled.files["anchored/4.note"] = golden.sign(bundled.leaves[:4], origin="other/log")
     assert check(bundled).verdict is Verdict.ALTERED
     bundled.files["anchored/4.note"] = golden.sign(bundled.leaves[:4], role="stranger")
-    assert check(bundled).verdict is Verdict.UNKNOWN_KEY
+    report = check(bundled)
+    assert report.verdict is Verdict.UNKNOWN_KEY
+    assert report.findings[0].text.startswith(
+        "The anchored checkpoint over 4: The checkpoint is signed by airflow-mlgov/"
+    )
     bundled.files["anchored/4.note"] = note
     assert check(bundled).verdict is Verdict.FINE
 

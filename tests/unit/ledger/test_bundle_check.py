@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import zipfile
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -27,6 +27,7 @@ from airflow_mlgov.records.canonical import canonical_bytes
 from airflow_mlgov.records.digest import Digest
 from airflow_mlgov.records.people import Disclosure
 
+YEAR = timedelta(days=365)
 PROOF_3 = "proofs/3.tlog-proof"
 HOSTILE = (
     b"",
@@ -40,6 +41,17 @@ HOSTILE = (
     b'"\xed\xa0\x80"',
     b"\xef\xbb\xbf{}",
     b"null",
+)
+
+
+ORIGIN = "airflow-mlgov/00000000-0000-4000-8000-000000000000"
+SOUND = (
+    f"the checkpoint of log {ORIGIN} over 6 entries, signed by the log's key, root hash ",
+    "5 entries about retail_pd, the log's first and those that rotate keys: each stands in ",
+    "1 names and texts are what was committed to; 0 are not disclosed",
+    "entry 5 of 2026-01-02T00:00:00.000Z, signed by the log's key, counts 3 entries about the model "
+    + "in the log's first 5; 1 in the bundle came after that count",
+    "2 documents and manifests are those that entries name by digest; what was looked for is all",
 )
 
 
@@ -60,13 +72,21 @@ def manifest_of(bundled) -> str:
 def test_a_sound_bundle(bundled):
     report = bundled.check(max_age=timedelta(days=7))
     assert (report.verdict, report.findings) == (Verdict.FINE, ())
-    text = said(report)
-    assert text.startswith("The bundle verifies.")
-    assert "5 entries about retail_pd" in text
-    assert "1 names and texts are what was committed to; 0 are not" in text
-    assert "counts 3 entries about the model in the log's first 5; 1 in the bundle came" in text
-    assert "2 documents and manifests" in text
-    assert "Not proven by this:" in text
+    for line, began in zip(report.checked, SOUND, strict=True):
+        assert line.startswith(began)
+    lines = report.lines()
+    assert lines[:2] == ["The bundle verifies.", "Checked and found sound:"]
+    assert [f"  {line}" for line in report.checked] == lines[2:7]
+    assert lines[7] == "Not proven by this:"
+
+
+def test_a_log_of_one_version_says_which_one_was_looked_for(bundled):
+    bundled.header = replace(bundled.header, version=golden_version(bundled))
+    assert (
+        bundled.check()
+        .checked[4]
+        .endswith(f"; what was looked for is of {golden_version(bundled)}")
+    )
 
 
 def test_what_is_no_bundle_is_altered(golden, bundled):
@@ -147,7 +167,7 @@ def test_an_entry_of_an_unknown_key(bundled, golden):
     bundled.seal()
     report = bundled.check()
     assert report.verdict is Verdict.UNKNOWN_KEY
-    assert "Entry 4" in said(report)
+    assert "unknown key: Entry 4: It is signed by a key" in said(report)
 
 
 def test_what_an_entry_of_an_unknown_key_names_is_not_held_against_the_bundle(bundled, golden):
@@ -164,7 +184,7 @@ def test_a_key_that_may_not_sign_the_kind(bundled, golden):
     bundled.seal()
     report = bundled.check()
     assert report.verdict is Verdict.ALTERED
-    assert "A writer key may not sign model.indexed" in said(report)
+    assert "altered: Entry 6: A writer key may not sign model.indexed" in said(report)
 
 
 @pytest.mark.attack(28)
@@ -179,7 +199,10 @@ def test_28_an_entry_that_was_left_out_with_all_its_files(bundled, index):
 @pytest.mark.attack(28)
 def test_28_an_entry_without_proof_and_a_proof_without_entry(bundled):
     proof = bundled.files.pop(PROOF_3)
-    assert bundled.check().verdict is Verdict.INCOMPLETE
+    report = bundled.check()
+    assert report.verdict is Verdict.INCOMPLETE
+    assert "Entry 3 has no proof that the log holds it." in said(report)
+    assert report.checked[1].startswith("4 entries about retail_pd")  # those after it were read
     bundled.files[PROOF_3] = proof
     del bundled.files["entries/3.dsse"]
     report = bundled.check()
@@ -201,6 +224,8 @@ def test_28_without_a_count_the_bundle_is_incomplete(bundled):
     report = bundled.check()
     assert report.verdict is Verdict.INCOMPLETE
     assert "any may have been left out" in said(report)
+    bundled.seal(leave_out={0, 5})
+    assert "No entry is about version" not in said(bundled.check())  # none was asked for
 
 
 @pytest.mark.parametrize(
@@ -340,7 +365,8 @@ def test_documents_that_lack(bundled):
         honest = bundled.files.pop(name)
         report = bundled.check()
         assert report.verdict is Verdict.INCOMPLETE
-        assert "could not be had" not in said(report)
+        assert report.findings[0].text.startswith(f"{name}, which entry ")
+        assert report.findings[0].text.endswith(" names, lacks.")
         bundled.header = replace(bundled.header, could_not_be_had=(name,))
         report = bundled.check()
         assert report.verdict is Verdict.INCOMPLETE
@@ -387,12 +413,39 @@ def test_an_entry_that_no_checkpoint_covers(bundled, golden):
     assert bundled.check().verdict is Verdict.ALTERED
 
 
-def test_age_is_that_of_the_newest_entry_of_the_logs_key(bundled):
-    # The newest is of 2 January, and it is the 5th.
-    assert bundled.check(max_age=timedelta(days=3)).verdict is Verdict.FINE
-    report = bundled.check(max_age=timedelta(days=2))
+NEWEST = datetime(2026, 1, 2, 3, 4, 5, 678_000, tzinfo=UTC)
+"""When the log's key signed last in the sound bundle."""
+
+
+def check_at(bundled, now, days):
+    trust, max_age = bundled.golden.trust, timedelta(days=days)
+    return check_bundle(bundled.data(), trust, now=now, max_age=max_age)
+
+
+def test_age_is_that_of_the_newest_entry_of_the_logs_key(bundled, golden):
+    bundled.leaves.append(golden.leaf("writer", key="sha256:" + "8" * 64, at=NEWEST + YEAR))
+    bundled.seal()
+    assert check_at(bundled, NEWEST + timedelta(days=3), 3).verdict is Verdict.FINE
+    report = check_at(bundled, NEWEST + timedelta(days=3, milliseconds=1), 3)
     assert report.verdict is Verdict.STALE
-    assert "2026-01-02" in said(report)
+    assert "The log's key signed last at 2026-01-02T03:04:05.678Z" in said(report)
+    assert bundled.check(max_age=None).verdict is Verdict.FINE
+
+
+def test_without_an_entry_of_the_logs_key_nobody_knows_the_age(bundled):
+    bundled.seal(leave_out={0, 5})
+    report = check_at(bundled, NEWEST, 3)
+    assert Verdict.STALE in {finding.verdict for finding in report.findings}
+    assert "No entry of the log's key says how old the bundle is." in said(report)
+
+
+@pytest.mark.attack(20)
+def test_20_a_clock_may_be_ahead_by_five_minutes(bundled):
+    skew = timedelta(minutes=5)
+    assert check_at(bundled, NEWEST - skew, 3).verdict is Verdict.FINE
+    report = check_at(bundled, NEWEST - skew - timedelta(milliseconds=1), 3)
+    assert report.verdict is Verdict.STALE
+    assert "which is still to come by this machine's clock" in said(report)
 
 
 @pytest.mark.attack(20)

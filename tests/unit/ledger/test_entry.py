@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -206,6 +207,20 @@ def test_threat_29_anything_else_is_refused(changes: dict[str, Any]) -> None:
         Entry.decode(canonical_bytes({**GOOD, **changes}))
 
 
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"origin": "a b"}, "origin 'a b'"),
+        ({"model": "a b"}, "model 'a b'"),
+        ({"people": {"a b": "0" * 64}}, "people field 'a b'"),
+        ({"texts": {"a b": "0" * 64}}, "texts field 'a b'"),
+    ],
+)
+def test_a_refusal_names_the_field(changes: dict[str, Any], named: str) -> None:
+    with pytest.raises(LedgerIntegrityError, match=f"^{named} is not an identifier"):
+        Entry.decode(canonical_bytes({**GOOD, **changes}))
+
+
 @pytest.mark.parametrize("missing", sorted(GOOD))
 def test_every_field_is_needed(missing: str) -> None:
     with pytest.raises(LedgerIntegrityError):
@@ -353,6 +368,19 @@ def test_threat_30_the_envelope_may_have_16_kib_and_no_byte_more(golden: Any) ->
     for length in (fits + 3, 65_536):
         with pytest.raises(LedgerIntegrityError, match="longer than 16384"):
             decode_leaf(_sealed(golden, length))
+
+
+def test_the_longest_leaf_is_written_and_read(golden: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    leaf = golden.leaf("writer")
+    for longest, is_refused in ((len(leaf), False), (len(leaf) - 1, True)):
+        monkeypatch.setattr("airflow_mlgov.ledger.entry.MAX_LEAF_BYTES", longest)
+        refused = (
+            pytest.raises(LedgerIntegrityError, match="longer") if is_refused else nullcontext()
+        )
+        with refused:
+            assert golden.leaf("writer") == leaf
+        with refused:
+            assert decode_leaf(leaf)[0].people == {}
 
 
 def _sealed(golden: Any, length: int) -> bytes:

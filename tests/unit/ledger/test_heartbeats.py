@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 
 from airflow_mlgov.ledger.verify import Report, verify_ledger
 
+EMPTY_LIST = f"sha256:{hashlib.sha256(b'[]').hexdigest()}"
 BEGUN = datetime(2026, 1, 2, 12, 0, 0, tzinfo=UTC)
 
 
@@ -54,6 +56,28 @@ def test_a_silence_is_a_remark_and_no_problem(golden: Any) -> None:
     assert f"  {remark}" in report.lines()
     assert report.as_json()["remarks"] == [remark]
     assert report.as_json()["alive_at"] == "2026-01-02T13:02:07.000Z"
+
+
+def test_the_longest_silence_is_told_whether_shorter_ones_come_before_or_after(golden: Any) -> None:
+    (remark,) = report_of(golden, (0, 60), (300, 60), (1_000, 60), (1_200, 60)).remarks
+    assert "3 time(s); the longest silence was 0:11:40, from 2026-01-02 12:05:00 UTC" in remark
+
+
+def test_any_entry_of_the_log_key_breaks_a_silence(golden: Any) -> None:
+    leaves = [golden.leaves[0]]
+    for seconds in (0, 60, 120):
+        beat = ("heartbeat", {"interval_s": 60})
+        count = ("model.indexed", {"size": 1, "count": 0, "leaves_sha256": EMPTY_LIST})
+        kind, body = count if seconds == 60 else beat
+        leaves.append(golden.leaf("log", kind, at=at(seconds), version=None, body=body))
+    report = verify_ledger(leaves, golden.sign(leaves), golden.trust, disclose=golden.disclose)
+    assert (report.problems, report.remarks) == ((), ())
+    leaves = leaves[:3]
+    report = verify_ledger(
+        leaves, golden.sign(leaves), golden.trust, disclose=golden.disclose, now=at(187)
+    )
+    (remark,) = report.remarks
+    assert remark.startswith("No heartbeat for 0:02:07, where 0:01:00 was stated: ")
 
 
 def test_the_interval_that_counts_is_the_one_before_the_silence(golden: Any) -> None:

@@ -328,6 +328,12 @@ def test_a_bundle_carries_rotations_and_their_count(bundled: Any) -> None:
     assert "and 2 rotations of keys" in "\n".join(report.lines())
 
 
+def test_a_rotation_after_the_count_is_no_entry_about_the_model(bundled: Any) -> None:
+    bundled.leaves.append(rotation(bundled.golden, "writer", "writer 2"))
+    assert sealed_with(bundled, [6]) == []
+    assert "; 1 in the bundle came after that count" in bundled.check().checked[3]
+
+
 def test_a_rotation_that_was_left_out_of_a_bundle_is_missed(bundled: Any) -> None:
     where = with_rotation(bundled)
     findings = sealed_with(bundled, where[:1])

@@ -279,7 +279,11 @@ def stray(b: Any) -> None:
 CHECK = bundle_check._Check
 BUNDLE: dict[str, tuple[Any, str, Callable[[Any], None]]] = {
     "the list says what is signed": (CHECK._checkpoint, "something else", another_header),
-    "a proof is of the bundle's note": (CHECK._is_included, "entry or checkpoint", another_proof),
+    "a proof is of the bundle's note": (
+        bundle_check._check_included,
+        "entry or checkpoint",
+        another_proof,
+    ),
     "an entry is in the tree": (merkle.verify_inclusion, "is not in the tree", cut_proof),
     "an entry is of the model": (CHECK._check_entries, "another model", of_another_model),
     "an entry stands there once": (CHECK._check_entries, "twice", again),

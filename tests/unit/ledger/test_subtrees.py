@@ -44,6 +44,10 @@ def test_threat_21_root_proofs_and_peaks_are_those_of_the_whole_tree(size: int) 
         assert proof == WHOLE.inclusion_proof(index, size)
         verify_inclusion(HASHES[index], index, size, proof, forest.root())
     for less in range(0, size + 1, 7):
+        assert forest.root(less) == WHOLE.root(less)
+        assert forest.consistency_proof(less) == WHOLE.consistency_proof(less, size)
+        if less:
+            assert forest.inclusion_proof(less // 3, less) == WHOLE.inclusion_proof(less // 3, less)
         assert forest.peaks(less) == append_leaves((), 0, HASHES[:less]).peaks
         assert root_of_peaks(forest.peaks(less), less) == WHOLE.root(less)
 
@@ -61,6 +65,13 @@ def test_a_proof_reads_one_subtree_and_ascending_ones_each_once() -> None:
     for index in (3, 200, 255, 256, 300, 1_279):
         forest.inclusion_proof(index)
     assert read[1:] == [(0, 256), (256, 512), (1_024, 1_280)]
+
+
+@pytest.mark.parametrize("full", [256, 512, 1_024])
+def test_the_root_of_full_subtrees_reads_no_leaf(full: int) -> None:
+    read: list[tuple[int, int]] = []
+    assert forest_of(full, read).root() == WHOLE.root(full)
+    assert read == []
 
 
 def test_the_same_tree_grows_in_parts_as_at_once(size: int) -> None:

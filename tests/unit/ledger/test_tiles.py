@@ -38,6 +38,10 @@ def test_every_tile_is_there_and_no_other(tmp_path: Path, size: int) -> None:
     assert reader.check_tiles(tmp_path, leaves) == paths - entries
 
 
+def test_a_log_without_entries_has_no_files() -> None:
+    assert list(tile_files([])) == []
+
+
 def test_entries_of_any_length(tmp_path: Path) -> None:
     leaves = [b"", b"\x00\x01", b"x" * 65_535]
     write(tmp_path, leaves)

@@ -12,18 +12,23 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import (
     CertificateBuilder,
     ExtendedKeyUsage,
+    ExtensionType,
     Name,
     NameAttribute,
+    ObjectIdentifier,
+    UnrecognizedExtension,
+    load_der_x509_certificate,
     load_pem_x509_certificates,
 )
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID, NameOID
 
 from airflow_mlgov.errors import LedgerIntegrityError
 from airflow_mlgov.ledger import timestamp
-from airflow_mlgov.ledger.timestamp import MAX_TIMESTAMP_BYTES, read_timestamp
+from airflow_mlgov.ledger.timestamp import read_timestamp
 
 DATA = b"what is stamped\n"
 
@@ -108,26 +113,38 @@ def test_no_length_is_enough_but_its_own(stamped) -> None:
             read_timestamp(stamped[:size])
     with pytest.raises(LedgerIntegrityError):
         read_timestamp(stamped + b"\0")
-    with pytest.raises(LedgerIntegrityError, match="longer than"):
-        read_timestamp(b"\0" * (MAX_TIMESTAMP_BYTES + 1))
+    for size, said in ((65_536, "more in it"), (65_537, "longer than 65536")):
+        with pytest.raises(LedgerIntegrityError, match=said):
+            read_timestamp(b"\0" * size)
+
+
+LENGTH, CUT, PARTS = "a length is open, or longer", "not DER, or cut off", "not built as"
 
 
 @pytest.mark.parametrize(
-    "data",
+    ("data", "said"),
     [
-        b"\x30\x80\x00\x00",
-        b"\x30\x81\x01\x00",
-        b"\x30\x82\x00\x81" + b"\0" * 0x81,
-        b"\x30\x85\x00\x00\x00\x00\x01\x00",
-        b"\x30\x84\xff\xff\xff\xff",
-        b"\x3f\x01\x00",
-        b"\x30",
-        b"\x30" * 60_000,
-        b"",
+        (b"\x30\x80\x00\x00", LENGTH),
+        (b"\x30\x80" + b"\0" * 0x80, LENGTH),
+        (b"\x30\x81\x01\x00", LENGTH),
+        (b"\x30\x81\x7f" + b"\0" * 0x7F, LENGTH),
+        (b"\x30\x82\x00\xff" + b"\0" * 0xFF, LENGTH),
+        (b"\x30\x85\x00\x00\x00\x00\x01\x00", LENGTH),
+        (b"\x30\x84\xff\xff\xff\xff", CUT),
+        (b"\x30\x88" + b"\xff" * 8, CUT),
+        (b"\x30\x02\x00", CUT),
+        (b"\x30\x81", LENGTH),
+        (b"\x30", CUT),
+        (b"\x3f\x01\x00", CUT),
+        (b"\x30" * 60_000, "more in it"),
+        (b"", PARTS),
+        (b"\x30\x7e" + b"\0" * 0x7E, PARTS),
+        (b"\x30\x81\x80" + b"\0" * 0x80, PARTS),
+        (b"\x30\x82\x01\x00" + b"\0" * 0x100, PARTS),
     ],
 )
-def test_what_is_not_der(data) -> None:
-    with pytest.raises(LedgerIntegrityError):
+def test_what_is_not_der_is_told_from_other_der(data, said) -> None:
+    with pytest.raises(LedgerIntegrityError, match=said):
         read_timestamp(data)
 
 
@@ -160,13 +177,14 @@ def test_what_the_certificate_is_for(authority, tmp_path, usage, message) -> Non
 
 def test_a_certificate_that_was_not_valid_then(authority, stamped, monkeypatch) -> None:
     (certificate,) = certificates(authority)
-    for moment in (
-        certificate.not_valid_before_utc - timedelta(seconds=1),
-        certificate.not_valid_after_utc + timedelta(seconds=1),
-    ):
+    first, last = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    for moment in (first - timedelta(seconds=1), last + timedelta(seconds=1)):
         monkeypatch.setattr(timestamp, "_moment", lambda _, moment=moment: moment)
         with pytest.raises(LedgerIntegrityError, match="not valid at its time"):
             check(stamped, authority)
+    for moment in (first, last):
+        monkeypatch.setattr(timestamp, "_moment", lambda _, moment=moment: moment)
+        check(stamped, authority)
 
 
 def test_a_key_of_a_kind_that_is_not_read(authority, stamped) -> None:
@@ -208,14 +226,16 @@ class Forge:
         "sha256": "608648016503040201",
     }
 
-    def __init__(self) -> None:
+    def __init__(self, *extensions: ExtensionType) -> None:
         self.key = ec.generate_private_key(ec.SECP256R1())
         name = Name([NameAttribute(NameOID.COMMON_NAME, "forge")])
         now = datetime.now(UTC)
         day = timedelta(days=1)
         built = CertificateBuilder(name, name, self.key.public_key(), 5, now - day, now + day)
         usage = ExtendedKeyUsage([ExtendedKeyUsageOID.TIME_STAMPING])
-        self.certificate = built.add_extension(usage, critical=True).sign(self.key, SHA256())
+        for extension in extensions or (usage,):
+            built = built.add_extension(extension, critical=True)
+        self.certificate = built.sign(self.key, SHA256())
 
     def oid(self, name: str) -> bytes:
         return der(0x06, bytes.fromhex(self.OIDS[name]))
@@ -232,20 +252,32 @@ class Forge:
         kind = self.attribute("type", self.oid("time-stamp"))
         digest = self.attribute("digest", der(0x04, hashlib.sha256(info).digest()))
         attributes = changes.get("attributes", lambda *both: both)(kind, digest)
-        signature = self.key.sign(der(0x31, *attributes), ec.ECDSA(SHA256()))
+        signed = changes.get("signed", der(0x31, *attributes))
+        signature = self.key.sign(signed, ec.ECDSA(SHA256()))
         names = der(0x30, self.certificate.issuer.public_bytes(), der(0x02, b"\5"))
         signer = der(0x30, one, names, sha256, der(0xA0, *attributes), sha256, der(0x04, signature))
         inner = der(0x30, self.oid(changes.get("inner", "time-stamp")), der(0xA0, der(0x04, info)))
         signers = der(0x31, *[signer] * changes.get("signers", 1))
         signed = der(0x30, one, der(0x31, sha256), inner, signers)
         token = der(0x30, self.oid(changes.get("outer", "signed data")), der(0xA0, signed))
-        status = der(0x30, der(0x02, bytes([changes.get("status", 0)])))
+        status = der(0x30, der(changes.get("tag", 0x02), bytes([changes.get("status", 0)])))
         return changes.get("envelope", lambda *both: der(0x30, *both))(status, token)
 
 
 def long_form(*parts: bytes) -> bytes:
     body = b"".join(parts)
     return b"\x30\x83" + len(body).to_bytes(3, "big") + body
+
+
+def two_values(digest: bytes) -> bytes:
+    """The attribute of a digest, which has it twice."""
+    oid, value = digest[2:13], digest[-34:]
+    assert digest == der(0x30, oid, der(0x31, value))
+    return der(0x30, oid, der(0x31, value, value))
+
+
+LONG_TAG = b"\x1f\x01\x00"
+"""A part whose tag goes on in the next byte; where it stands nobody looks at it."""
 
 
 @pytest.mark.parametrize(
@@ -259,7 +291,10 @@ def long_form(*parts: bytes) -> bytes:
         ({"attributes": lambda kind, digest: (kind, digest, digest)}, "stands in it twice"),
         ({"attributes": lambda kind, digest: (kind, OTHER)}, "something else than its content"),
         ({"attributes": lambda kind, digest: (OTHER, digest)}, "something else than its content"),
+        ({"attributes": lambda kind, digest: (kind, two_values(digest))}, "stands in it twice"),
         ({"envelope": long_form}, "not DER"),
+        ({"envelope": lambda *both: der(0x30, *both, LONG_TAG)}, "not DER"),
+        ({"tag": 0x0A}, "not built as"),
         ({"at": "20260101000000+0000"}, "Its time is none"),
         ({"at": "20261301000000Z"}, "Its time is none"),
     ],
@@ -272,3 +307,26 @@ def test_what_is_put_together_wrongly(changes, message) -> None:
         return
     with pytest.raises(LedgerIntegrityError, match=message):
         read_timestamp(data)
+
+
+def test_a_signature_over_something_else() -> None:
+    forge = Forge()
+    stamp = read_timestamp(forge.make(signed=b"something else"))
+    with pytest.raises(LedgerIntegrityError, match="does not fit"):
+        stamp.signer([forge.certificate])
+
+
+def test_a_certificate_whose_purpose_cannot_be_read() -> None:
+    forge = Forge(UnrecognizedExtension(ExtensionOID.EXTENDED_KEY_USAGE, b"junk"))
+    with pytest.raises(LedgerIntegrityError, match="for no time-stamps"):
+        read_timestamp(forge.make()).signer([forge.certificate])
+
+
+def test_a_certificate_that_states_its_purpose_twice() -> None:
+    usage = ExtendedKeyUsage([ExtendedKeyUsageOID.TIME_STAMPING])
+    other = ObjectIdentifier(ExtensionOID.EXTENDED_KEY_USAGE.dotted_string.replace(".37", ".38"))
+    forge = Forge(usage, UnrecognizedExtension(other, b"\5\0"))
+    made = forge.certificate.public_bytes(Encoding.DER)
+    twice = load_der_x509_certificate(made.replace(b"\x55\x1d\x26", b"\x55\x1d\x25"))
+    with pytest.raises(LedgerIntegrityError, match="for no time-stamps"):
+        read_timestamp(forge.make()).signer([twice])

@@ -12,7 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from airflow_mlgov.errors import LedgerIntegrityError
-from airflow_mlgov.records.canonical import MAX_DEPTH, canonical_bytes, parse_canonical, parse_json
+from airflow_mlgov.records.canonical import (
+    canonical_bytes,
+    parse_canonical,
+    parse_json,
+    signable_text,
+)
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"])).map(
     lambda s: unicodedata.normalize("NFC", s)
@@ -119,15 +124,13 @@ def test_threat_29_what_cannot_be_signed_is_refused(value: Any) -> None:
 
 @pytest.mark.attack(29)
 def test_depth_is_bounded_exactly() -> None:
-    def nested(levels: int) -> Any:
-        value: Any = 1
-        for _ in range(levels):
-            value = [value]
-        return value
-
-    assert parse_canonical(canonical_bytes(nested(MAX_DEPTH))) == nested(MAX_DEPTH)
-    with pytest.raises(LedgerIntegrityError, match="deeper"):
-        canonical_bytes(nested(MAX_DEPTH + 1))
+    for wrap in (lambda value: [value], lambda value: {"a": value}):
+        deepest: Any = 1
+        for _ in range(32):
+            deepest = wrap(deepest)
+        assert parse_canonical(canonical_bytes(deepest)) == deepest
+        with pytest.raises(LedgerIntegrityError, match="deeper than 32"):
+            canonical_bytes(wrap(deepest))
 
 
 @pytest.mark.attack(29)
@@ -141,3 +144,25 @@ def test_parse_json_takes_any_layout_and_nothing_else() -> None:
     assert parse_json(b' {"b": 1,\n "a": [true]} ') == {"b": 1, "a": [True]}
     with pytest.raises(LedgerIntegrityError, match="twice"):
         parse_json(b'{"a": 1, "a": 1}')
+    for number in (b"1.0", b"1e400", b"NaN", b"-Infinity"):
+        with pytest.raises(LedgerIntegrityError, match=f"Number {number.decode()} is not"):
+            parse_json(b'{"a": ' + number + b"}")
+    for data in (b"", b"{", b'{"a": 1} x', b"\xff", b"[" * 10_000):
+        with pytest.raises(LedgerIntegrityError, match="Not canonical JSON"):
+            parse_json(data)
+
+
+@pytest.mark.parametrize(
+    ("foreign", "signable"),
+    [
+        ("abcdef", "abcd"),
+        ("a\ud800b", "a?b"),
+        ("e\u0301", "\u00e9"),
+        ("e\u0301" * 9, "\u00e9" * 4),
+        ("\U0001f600" * 9, "\U0001f600" * 4),
+        ("", ""),
+    ],
+)
+def test_foreign_text_is_made_signable_and_cut(foreign: str, signable: str) -> None:
+    assert signable_text(foreign, 4) == signable
+    assert parse_canonical(canonical_bytes(signable)) == signable
