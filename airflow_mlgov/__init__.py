@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from airflow_mlgov.decorators.governed import GovernedModel as GovernedModel
     from airflow_mlgov.operators.approval_gate import ApprovalGateOperator as ApprovalGateOperator
     from airflow_mlgov.operators.promote_model import PromoteModelOperator as PromoteModelOperator
+    from airflow_mlgov.operators.reconcile import ReconcileOperator as ReconcileOperator
     from airflow_mlgov.operators.train_model import TrainModelOperator as TrainModelOperator
     from airflow_mlgov.operators.validate_data import ValidateDataOperator as ValidateDataOperator
     from airflow_mlgov.operators.validate_model import (
@@ -26,6 +27,7 @@ _HOMES = {
     "ApprovalSensor": "airflow_mlgov.sensors.approval",
     "GovernedModel": "airflow_mlgov.decorators.governed",
     "PromoteModelOperator": "airflow_mlgov.operators.promote_model",
+    "ReconcileOperator": "airflow_mlgov.operators.reconcile",
     "TrainModelOperator": "airflow_mlgov.operators.train_model",
     "ValidateDataOperator": "airflow_mlgov.operators.validate_data",
     "ValidateModelOperator": "airflow_mlgov.operators.validate_model",
@@ -36,6 +38,7 @@ __all__ = [
     "ApprovalSensor",
     "GovernedModel",
     "PromoteModelOperator",
+    "ReconcileOperator",
     "TrainModelOperator",
     "ValidateDataOperator",
     "ValidateModelOperator",

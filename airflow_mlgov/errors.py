@@ -21,6 +21,8 @@ MlgovError                      code, retryable, diagnostics()
 ├─ RegistryError
 │  ├─ RegistryUnavailableError  retryable: the registry cannot be reached
 │  └─ VersionNotFoundError      no such model, version or alias
+├─ AirflowRefusedError          Airflow does not let us read what we need
+├─ AirflowUnavailableError      retryable: Airflow's api-server cannot be reached
 ├─ RequestRefusedError          an approval may not be asked for yet
 ├─ ApprovalDeniedError          people said no; asking again needs a new version
 ├─ VoteRefusedError             an answer to a gate is no vote, or is one that does not count
@@ -202,6 +204,19 @@ class VersionNotFoundError(RegistryError):
     """No such model, version or alias in the registry; a retry does not help."""
 
     code = "registry.not_found"
+
+
+class AirflowRefusedError(MlgovError):
+    """Airflow does not let us read something, or gives no answer of its API; no retry helps."""
+
+    code = "airflow.refused"
+
+
+class AirflowUnavailableError(MlgovError):
+    """Airflow's api-server cannot be reached, or fails; a retry may help."""
+
+    code = "airflow.unavailable"
+    retryable = True
 
 
 class RequestRefusedError(MlgovError):

@@ -66,7 +66,12 @@ def get_provider_info() -> dict[str, Any]:
                 "connection-type": "mlflow",
                 "hook-class-name": "airflow_mlgov.hooks.mlflow.MlflowHook",
                 "hook-name": "MLflow",
-            }
+            },
+            {
+                "connection-type": "mlgov_airflow",
+                "hook-class-name": "airflow_mlgov.hooks.airflow_server.AirflowServerHook",
+                "hook-name": "Airflow API (mlgov)",
+            },
         ],
         "task-decorators": [
             {"name": "governed", "class-name": "airflow_mlgov.decorators.governed.governed_task"},

@@ -8,7 +8,7 @@ import os
 import urllib.error
 import urllib.request
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 from airflow_mlgov.errors import (
     ConfigurationError,
@@ -18,6 +18,7 @@ from airflow_mlgov.errors import (
     NotInForceError,
     UnknownSubjectError,
 )
+from airflow_mlgov.hooks.airflow_api import NoRedirect, checked_address
 
 TOKEN_VARIABLE = "AIRFLOW_CLI_TOKEN"  # noqa: S105 - where it is, not what it is
 """Where the token stands: an argument would show in the list of processes."""
@@ -48,12 +49,14 @@ def tell_api_server(url: str | None, *path: str, **said: str) -> dict[str, Any]:
         NotInForceError: The model is not stopped, the finding is not open.
         LedgerUnavailableError: The api-server cannot write the ledger now; a retry may help.
     """
-    address = f"{_base(url)}/mlgov/api/{'/'.join(quote(part, safe='') for part in path)}"
-    headers = {"Authorization": f"Bearer {_token()}", "Content-Type": "application/json"}
+    address = (
+        f"{api_server_address(url)}/mlgov/api/{'/'.join(quote(part, safe='') for part in path)}"
+    )
+    headers = {"Authorization": f"Bearer {cli_token()}", "Content-Type": "application/json"}
     body = json.dumps(said).encode()
     request = urllib.request.Request(address, body, headers, method="POST")  # noqa: S310
     try:
-        with urllib.request.build_opener(_NoRedirect).open(request, timeout=_TIMEOUT_S) as answer:
+        with urllib.request.build_opener(NoRedirect).open(request, timeout=_TIMEOUT_S) as answer:
             return dict(json.loads(answer.read(_MOST_BYTES)))
     except urllib.error.HTTPError as error:
         raise _translated(address, error) from error
@@ -64,26 +67,27 @@ def tell_api_server(url: str | None, *path: str, **said: str) -> dict[str, Any]:
         ) from error
 
 
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """Hands the token to nobody but the address that was named."""
+def api_server_address(url: str | None) -> str:
+    """Return the address of the api-server.
 
-    def redirect_request(self, *_: Any, **__: Any) -> None:
-        return None
+    Args:
+        url: What the user has named; None for ``[api] base_url``.
 
-
-def _base(url: str | None) -> str:
+    Raises:
+        ConfigurationError: Neither is an address; a retry does not help.
+    """
     from airflow.configuration import conf
 
-    base = (url or conf.get("api", "base_url", fallback="") or "").rstrip("/")
-    if urlsplit(base).scheme not in {"http", "https"}:
-        raise ConfigurationError(
-            f"{base!r} is no address of an api-server.",
-            remedy="Name it with --url or in [api] base_url, as https://airflow.example.com.",
-        )
-    return base
+    base = url or conf.get("api", "base_url", fallback="") or ""
+    return checked_address(base, "with --url or in [api] base_url")
 
 
-def _token() -> str:
+def cli_token() -> str:
+    """Return the user's own token.
+
+    Raises:
+        ConfigurationError: There is none, or it is no token; a retry does not help.
+    """
     token = os.environ.get(TOKEN_VARIABLE, "").strip()
     if not token.isascii() or not token.isprintable() or not token:
         raise ConfigurationError(

@@ -17,6 +17,7 @@ from airflow_mlgov.cli.hold import hold_commands
 from airflow_mlgov.cli.inbox import inbox_command
 from airflow_mlgov.cli.keys import keys_commands
 from airflow_mlgov.cli.ledger import ledger_commands
+from airflow_mlgov.cli.reconcile import reconcile_command
 from airflow_mlgov.cli.run import option, positional
 from airflow_mlgov.cli.sequencer import sequencer_command
 from airflow_mlgov.cli.stop import stop_commands
@@ -53,6 +54,7 @@ def get_cli_commands() -> list[GroupCommand]:
                 _doctor(),
                 *stop_commands(),
                 GroupCommand("finding", "What validation found wrong", tuple(finding_commands())),
+                reconcile_command(),
                 erase_command(),
                 GroupCommand("hold", "Legal holds", tuple(hold_commands())),
                 GroupCommand("db", "The ledger's database", tuple(database_commands())),

@@ -124,7 +124,7 @@ def _row(finding: Finding, now: datetime) -> dict[str, Any]:
     return {
         "finding": finding.id,
         "model": finding.model,
-        "version": str(finding.version),
+        "version": str(finding.version or ""),
         "severity": finding.severity.value,
         "state": _state(finding, now),
         "due_at": to_text(finding.due_at),

@@ -182,12 +182,12 @@ def _filled(tallied: SeatTally) -> list[dict[str, Any]]:
 
 
 def _findings(subject: _Subject, version: RegistryVersion | None) -> list[dict[str, Any]]:
-    from airflow_mlgov.service.findings import open_findings
+    from airflow_mlgov.service.findings import is_about, open_findings
 
     used = version.manifest if version else None
     now = subject.gov.clock.now()
     return [
-        _finding(finding, now) | {"in_use": finding.version == used}
+        _finding(finding, now) | {"in_use": is_about(finding, used)}
         for finding in open_findings(subject.view, subject.entry.id)
     ]
 
@@ -202,7 +202,7 @@ def _finding(finding: Finding, now: datetime) -> dict[str, Any]:
         "due_at": _when(finding.due_at),
         "overdue": now > finding.due_at,
         "accepted_until": _when(finding.accepted_until if finding.is_accepted(now) else None),
-        "version": str(finding.version),
+        "version": str(finding.version or ""),
     }
 
 

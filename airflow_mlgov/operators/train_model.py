@@ -57,6 +57,9 @@ class TrainModelOperator(LineageMixin, BaseOperator):
         "platform",
     )
 
+    # Inherited, so that a subclass is known for a training (see service/airflow_records).
+    custom_operator_name = "TrainModelOperator"
+
     def __init__(
         self,
         *,

@@ -65,6 +65,9 @@ class ValidateModelOperator(LineageMixin, BaseOperator):
         "model", "development", "validation", "target", "version", "challenger",
     )  # fmt: skip
 
+    # Inherited, so that a subclass is known for a validation (see service/airflow_records).
+    custom_operator_name = "ValidateModelOperator"
+
     def __init__(
         self,
         *,

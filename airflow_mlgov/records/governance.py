@@ -111,11 +111,12 @@ class Finding:
     Attributes:
         id: Short stable id, ``F-`` and 8 hexadecimal characters.
         model: Inventory id.
-        version: Manifest digest of the version it was found in.
+        version: Manifest digest of the version it was found in; None if it is about the model, and
+            so about every version.
         severity: Low, medium or high.
         test: Which test found it.
         summary: What is wrong.
-        owner: Who must deal with it.
+        owner: Who must deal with it; empty if it is about no model that has an owner.
         due_at: By when.
         is_open: False once it was closed.
         accepted_until: Until when its risk is accepted; None if nobody has accepted it.
@@ -125,7 +126,7 @@ class Finding:
 
     id: str
     model: str
-    version: Digest
+    version: Digest | None
     severity: Severity
     test: str
     summary: str

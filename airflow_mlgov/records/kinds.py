@@ -54,7 +54,7 @@ ROTATION = "key.rotated"
 """The kind that puts a new key in the place of an old one; the only one that two keys sign."""
 
 _OF_A_VERSION = re.compile(
-    r"approval\..*|finding\..*|model\.(trained|registered|validated|promoted|scored|deployed)"
+    r"approval\..*|model\.(trained|registered|validated|promoted|scored|deployed)"
 )
 
 
@@ -142,6 +142,14 @@ KINDS = MappingProxyType(
             _kind("model.trained_outside", "writer", Retention.EVIDENCE, "operator file"),
             _kind("model.indexed", "log", Retention.OPERATION, "size count leaves_sha256"),
             _kind("guard.refused", "writer attestor", Retention.APPROVAL, "check reason target"),
+            # What the ledger cannot prove of itself, that nothing was left out, was looked for.
+            _kind("reconciled", "writer", Retention.OPERATION, "since until counts unchecked"),
+            _kind(
+                "alias.repaired",
+                "writer",
+                Retention.APPROVAL,
+                "request_sha256 target registry alias",
+            ),
             _kind("state.changed_by_hand", "writer attestor", Retention.OPERATION, "task state"),
             # Anyone may keep things, as anyone may stop a model; to let go of them, as to resume
             # one, takes a key that no task holds.

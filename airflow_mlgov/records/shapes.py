@@ -117,17 +117,17 @@ _TEXTS = _list_of(TEXT, "texts")
 _PLAIN_TEXTS = (
     "target alias registry registry_version registered_name name version variant task state check "
     "reason dataset test segment uri namespace plan pack kind origin seat vkey loaded_by "
-    "operator file bundle bundle_version"
+    "operator file bundle bundle_version airflow instead_of"
 )
 
 SHAPES: Mapping[str, Shape] = MappingProxyType(
     {
         **dict.fromkeys(_PLAIN_TEXTS.split(), TEXT),
         **dict.fromkeys(("sha256", "key", "vote", "stop"), DIGEST),
-        **dict.fromkeys(("due_at", "answered_at", "until"), MOMENT),
+        **dict.fromkeys(("due_at", "answered_at", "since", "until"), MOMENT),
         **dict.fromkeys(("rows", "columns", "vote_index", "size", "count", "rotations"), _COUNT),
         "interval_s": _integer("a whole number of seconds from 1 to 31,536,000", 1, 31_536_000),
-        **dict.fromkeys(("reasons", "differs"), _TEXTS),
+        **dict.fromkeys(("reasons", "differs", "unchecked"), _TEXTS),
         **dict.fromkeys(("request", "statement"), OBJECT),
         "choice": _one_of(*Choice),
         "role": _one_of(*KeyRole),
@@ -147,6 +147,11 @@ SHAPES: Mapping[str, Shape] = MappingProxyType(
             _pair_of(_COUNT, _pattern("a field", r"(people|texts)\..+")),
             "pairs of an entry's index and a field of it, people.<name> or texts.<name>",
         ),
+        "counts": Shape(
+            "an object of whole numbers, 0 or more",
+            lambda value: isinstance(value, dict) and all(map(_COUNT.fits, value.values())),
+        ),
+        "mode": _one_of("observe", "warn", "enforce"),
         "results": _object(**dict.fromkeys(("pass", "warn", "fail"), _COUNT)),
     }
 )

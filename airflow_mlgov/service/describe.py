@@ -12,7 +12,7 @@ from airflow_mlgov.records.governance import ApprovalRequest, Vote
 from airflow_mlgov.service.approvals import Standing
 from airflow_mlgov.service.documents import read_document, results_of
 from airflow_mlgov.service.evidence_readers import read_data_line, read_training_line
-from airflow_mlgov.service.findings import ERASED, open_findings
+from airflow_mlgov.service.findings import ERASED, is_about, open_findings
 from airflow_mlgov.service.governance import Governance
 from airflow_mlgov.service.ledger import LedgerView
 
@@ -47,7 +47,7 @@ def describe(gov: Governance, standing: Standing, page: str = "") -> ApprovalFor
         least_assurance=standing.pack.least_assurance,
         seats=[seat_line(standing, seat) for seat in standing.count.seats],
         results=[result for found in results for result in found],
-        findings=[f for f in open_findings(view, request.model) if f.version == request.version],
+        findings=[f for f in open_findings(view, request.model) if is_about(f, request.version)],
         training=training[0] if training else None,
         data=_read_all(gov, request, "data.validated", read_data_line),
         refused=[_refused_line(refused) for refused in standing.count.refused],

@@ -34,7 +34,7 @@ from airflow_mlgov.service.approvals import (
 from airflow_mlgov.service.describe import registry_number, seat_line
 from airflow_mlgov.service.documents import evidence_document, read_document, results_of
 from airflow_mlgov.service.evidence_readers import read_data_check, read_report, read_training
-from airflow_mlgov.service.findings import ERASED, all_findings
+from airflow_mlgov.service.findings import ERASED, all_findings, is_about
 from airflow_mlgov.service.governance import Governance
 from airflow_mlgov.service.ledger import LedgerView, SealedEntry
 from airflow_mlgov.service.request_state import name_in, state_of, waits_for
@@ -90,7 +90,7 @@ def collect_dossier(gov: Governance, view: LedgerView, digest: Digest, reader: P
         reports=[item for item in found if isinstance(item, Report)],
         trainings=[item for item in found if isinstance(item, Training)],
         data=[item for item in found if isinstance(item, DataCheck)],
-        findings=[f for f in all_findings(view, request.model) if f.version == request.version],
+        findings=[f for f in all_findings(view, request.model) if is_about(f, request.version)],
         in_use=_in_use(gov, view, standing),
         read_at=standing.counted_at,
         ledger_size=view.checkpoint.size,

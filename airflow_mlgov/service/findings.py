@@ -27,19 +27,19 @@ FINDING_REMEDY = (
 ERASED, UNREADABLE = "(erased)", "(unreadable)"
 
 _KINDS = ("finding.opened", "finding.closed", "finding.accepted")
-_Key: TypeAlias = tuple[str, str, Digest]
+_Key: TypeAlias = tuple[str, str, Digest | None]
 
 
-def finding_id(model: str, version: Digest, test: str, segment: str) -> str:
+def finding_id(model: str, version: Digest | None, test: str, segment: str) -> str:
     """Return the id of the finding that a test opens on a version: the same again on every re-run.
 
     Args:
         model: Inventory id.
-        version: Manifest digest.
+        version: Manifest digest; None for a finding on the model.
         test: Id of the test.
         segment: Part of the data; empty for all of it.
     """
-    identity = canonical_bytes([model, str(version), test, segment])
+    identity = canonical_bytes([model, str(version or ""), test, segment])
     return f"F-{hashlib.sha256(identity).hexdigest()[:8]}"
 
 
@@ -66,7 +66,7 @@ def all_findings(view: LedgerView, model: str | None = None) -> list[Finding]:
     """
     known: dict[_Key, Finding] = {}
     for entry in view.select(*_KINDS, model=model):
-        key = (entry.body["finding"], entry.model, _version_of(entry))
+        key = (entry.body["finding"], entry.model, entry.version)
         if entry.kind == "finding.opened":
             known[key] = _merged(known.get(key), _opened(entry))
         elif key in known:
@@ -75,14 +75,19 @@ def all_findings(view: LedgerView, model: str | None = None) -> list[Finding]:
 
 
 def high_findings(view: LedgerView, model: str, version: Digest, now: datetime) -> list[str]:
-    """Return the ids of a version's open High findings whose risk nobody carries now."""
+    """Return the ids of the open High findings, on a version or its model, that nobody carries."""
     return [
         finding.id
         for finding in open_findings(view, model)
-        if finding.version == version
+        if is_about(finding, version)
         and finding.severity is Severity.HIGH
         and not finding.is_accepted(now)
     ]
+
+
+def is_about(finding: Finding, version: Digest | None) -> bool:
+    """Tell whether a finding is about a version: a finding on the model is about each."""
+    return finding.version is None or finding.version == version
 
 
 def severity_rank(severity: Severity) -> int:
@@ -101,23 +106,15 @@ def _settled(finding: Finding, entry: SealedEntry) -> Finding:
     )
 
 
-def _version_of(entry: SealedEntry) -> Digest:
-    if entry.version is None:
-        raise LedgerIntegrityError(
-            f"Ledger entry {entry.index} is about a finding on no model version."
-        )
-    return entry.version
-
-
 def _opened(entry: SealedEntry) -> Finding:
     return Finding(
         id=entry.body["finding"],
         model=entry.model,
-        version=_version_of(entry),
+        version=entry.version,
         severity=Severity(entry.body["severity"]),
         test=entry.body["test"],
         summary=_read(lambda: entry.text("summary")),
-        owner=_read(lambda: _name_of(entry.person("owner"))),
+        owner=_read(lambda: _name_of(entry.person("owner"))) if "owner" in entry.people else "",
         due_at=from_text(entry.body["due_at"]),
     )
 

@@ -152,7 +152,7 @@ def _finding_json(finding: Finding) -> dict[str, Any]:
     return {
         "finding": finding.id,
         "model": finding.model,
-        "version": str(finding.version),
+        "version": str(finding.version or ""),
         "severity": finding.severity.value,
         "test": finding.test,
         "summary": finding.summary,

@@ -234,7 +234,8 @@ def record_refusal(
                 "check": refusal.check,
                 "reason": signable_text(refusal.reason, MAX_REASON),
                 "target": signable_text(use.target, MAX_REASON),
-            },
+            }
+            | _mode_of(gov, use.model),
             identity=(*map(str, source.task), str(source.try_number), refusal.check, at),
             source=source,
         )
@@ -251,6 +252,11 @@ def _refuse_other_dag(gov: Governance, use: Use) -> None:
             f"these: {', '.join(entry.promoted_by)}.",
             remedy=f"Promote it in one of them, or add the DAG to 'promoted_by' in {entry.file}.",
         )
+
+
+def _mode_of(gov: Governance, model: str) -> dict[str, str]:
+    """Return what the refusal meant then: the inventory's mode may be another one later."""
+    return {"mode": gov.inventory[model].mode.value} if model in gov.inventory else {}
 
 
 def _without_try(use: Use) -> Use:
