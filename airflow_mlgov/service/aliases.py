@@ -69,6 +69,7 @@ def compare_alias(gov: Governance, registry: Registry, alias: Alias) -> Judged |
         alias: Which.
 
     Raises:
+        RegistryUnavailableError: The registry cannot be reached; a retry may help.
         LedgerUnavailableError: The ledger cannot be read; a retry may help.
     """
     found = None
@@ -78,6 +79,8 @@ def compare_alias(gov: Governance, registry: Registry, alias: Alias) -> Judged |
         except VersionNotFoundError:
             return None
         except RegistryError as error:
+            if error.retryable:
+                raise
             what = f"Alias {alias.name!r} of {alias.entry.registered_name!r}: {error.problem}"
             return Unchecked(alias.entry.id, what)
         found = judge_alias(gov, gov.ledger.view(), alias, pointed)
@@ -115,8 +118,8 @@ def judge_alias(
         Severity.HIGH,
         model,
         pointed.manifest,
-        f"Alias {alias.name!r} points to {pointed.uri} ({registered}), which no promotion on record "
-        f"covers: {last}.",
+        f"Alias {alias.name!r} points to {pointed.uri} ({registered}), which no promotion on "
+        f"record covers: {last}.",
     )
 
 

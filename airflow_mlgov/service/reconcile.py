@@ -11,11 +11,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import TypeAlias
 
 from airflow_mlgov.errors import (
     AirflowRefusedError,
     AirflowUnavailableError,
     LedgerConflictError,
+    MlgovError,
+    RegistryError,
     RegistryUnavailableError,
 )
 from airflow_mlgov.policy.tally import Decision
@@ -40,6 +43,8 @@ from airflow_mlgov.service.governance import Governance
 from airflow_mlgov.service.ledger import EntryDraft, LedgerView, SealedReceipt
 from airflow_mlgov.service.on_record import APART, Asked, OnRecord
 from airflow_mlgov.service.ports import Registry
+
+_Judge: TypeAlias = Callable[[OnRecord], list[Judged]]
 
 OVERLAP = timedelta(days=1)
 """How far each comparison reaches back behind the end of the last one."""
@@ -142,10 +147,12 @@ def reconcile(
     if scope.model is not None:
         gov.model(scope.model)
     comparison = _Comparison(gov, airflow, scope)
-    with comparison.as_far_as_possible("Airflow"):
+    with comparison.as_far_as_possible("Airflow", AirflowUnavailableError, AirflowRefusedError):
         comparison.read_airflow()
+    comparison.judge_again()
     comparison.check_entries()
-    comparison.check_aliases(registry)
+    with comparison.as_far_as_possible("Registry", RegistryUnavailableError):
+        comparison.check_aliases(registry)
     return comparison.put_on_record()
 
 
@@ -165,37 +172,39 @@ class _Comparison:
         )
         self.judged: dict[tuple[str, str], Judged] = {}
         self.repairs: dict[str, str] = {}
+        self.suspects: list[_Judge] = []
 
     @contextmanager
-    def as_far_as_possible(self, what: str) -> Iterator[None]:
+    def as_far_as_possible(self, what: str, *errors: type[MlgovError]) -> Iterator[None]:
         """Note what cannot be read instead of failing."""
         try:
             yield
-        except (AirflowRefusedError, AirflowUnavailableError, RegistryUnavailableError) as error:
+        except errors as error:
             self._keep(Unchecked("", f"{what}: {error.problem}"))
 
     def read_airflow(self) -> None:
-        """Compare runs and audit log.
-
-        What looks wrong is judged again by a ledger read after all of it: a task may end, and a
-        change be put on record, while this reads.
-        """
+        """Compare runs and audit log, and keep what looks wrong."""
         self.version = self.airflow.version()
         gates = self._gates_in_scope()
-        suspects: list[Callable[[OnRecord], list[Judged]]] = []
         for dag_id, run_id in self._runs(gates):
-            with self.as_far_as_possible(f"Run {run_id!r} of DAG {dag_id!r}"):
+            with self.as_far_as_possible(f"Run {run_id!r} of DAG {dag_id!r}", AirflowRefusedError):
                 run = self.airflow.run(dag_id, run_id)
-                suspects += self._suspect(_RunJudge(gates[dag_id, run_id], run))
+                self._suspect(_RunJudge(gates.get((dag_id, run_id), []), run))
                 self.counts["runs"] += run is not None
                 self.counts["tasks"] += len(run.tasks) if run else 0
         for row in self.airflow.changes(self.since, self.until - APART):
-            with self.as_far_as_possible(f"Row {row.id} of Airflow's audit log"):
-                suspects += self._suspect(_RowJudge(row, self._run_of(row)))
+            with self.as_far_as_possible(f"Audit log, row {row.id}", AirflowRefusedError):
+                self._suspect(_RowJudge(row, self._run_of(row)))
                 self.counts["changes"] += 1
+
+    def judge_again(self) -> None:
+        """Judge what looked wrong by a ledger that was read after it.
+
+        While Airflow was read, a task may have ended, or a change been put on record.
+        """
         self.view = self.gov.ledger.view()
         self.record = OnRecord(self.gov, self.view)
-        for judge in suspects:
+        for judge in self.suspects:
             self._keep(*judge(self.record))
 
     def check_entries(self) -> None:
@@ -263,7 +272,7 @@ class _Comparison:
         """
         runs = set(gates) | set(self.airflow.touched_runs(self.since))
         for dag_id in sorted({dag_id for dag_id, _ in runs} | self.record.dag_ids):
-            with self.as_far_as_possible(f"DAG {dag_id!r}"):
+            with self.as_far_as_possible(f"DAG {dag_id!r}", AirflowRefusedError):
                 runs |= {(dag_id, run) for run in self.airflow.runs_of(dag_id, self.since)}
         return sorted(runs)
 
@@ -271,10 +280,9 @@ class _Comparison:
         is_named = row.run_id and row.dag_id not in {"", "~"}
         return self.airflow.run(row.dag_id, row.run_id) if is_named else None
 
-    def _suspect(
-        self, judge: Callable[[OnRecord], list[Judged]]
-    ) -> list[Callable[[OnRecord], list[Judged]]]:
-        return [judge] if judge(self.record) else []
+    def _suspect(self, judge: _Judge) -> None:
+        if judge(self.record):
+            self.suspects.append(judge)
 
     def _keep(self, *judged: Judged) -> None:
         """Keep what is in scope, each thing once."""
@@ -290,7 +298,8 @@ class _Comparison:
                 self.judged["", one.what] = one
 
     def _repair(self, registry: Registry, alias: Alias, wrong: Discrepancy) -> None:
-        with self.as_far_as_possible(f"Alias {alias.name!r} of model {alias.entry.id!r}"):
+        what = f"Alias {alias.name!r} of model {alias.entry.id!r}"
+        with self.as_far_as_possible(what, RegistryError):
             done = repair_alias(self.gov, registry, alias, self.scope.source)
             self.repairs[wrong.segment] = done
 

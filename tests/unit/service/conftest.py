@@ -42,6 +42,7 @@ def load_fake(name: str):
 
 FolderRegistry = load_fake("folder_registry").FolderRegistry
 MemoryEvidence = load_fake("memory_evidence").MemoryEvidence
+ToldAirflow = load_fake("told_airflow").ToldAirflow
 
 
 @dataclass
@@ -260,3 +261,9 @@ def candidate(world: World) -> World:
     world.train()
     world.validate_model()
     return world
+
+
+@pytest.fixture
+def told(world: World) -> ToldAirflow:
+    """An Airflow that knows no run yet."""
+    return ToldAirflow(world.clock)
