@@ -28,7 +28,7 @@ PAGE = 100
 
 _TIMEOUT_S = 60.0
 _MOST_BYTES = 64 * 1024 * 1024
-_GONE = 404
+_MOST_DETAIL = 64 * 1024
 _AGAIN = frozenset({408, 425, 429})
 _READ_TOKEN = "Give the user of the token a role that may read DAGs, runs, tasks and audit log."  # noqa: S105
 
@@ -243,12 +243,15 @@ class _TokenEndedError(Exception):
 
 
 def _translated(address: str, error: urllib.error.HTTPError) -> Exception:
-    error.close()
-    if error.code == _GONE:
+    try:
+        detail = str(json.loads(error.read(_MOST_DETAIL))["detail"])
+    except (OSError, ValueError, TypeError, KeyError, http.client.HTTPException):
+        detail = str(error.reason)
+    if error.code == 404:
         return _NotFoundError()
     if error.code == 401:
         return _TokenEndedError()
-    said = f"{_server(address)} answers {error.code} {error.reason} to {urlsplit(address).path}."
+    said = f"{_server(address)} answers {error.code} to {urlsplit(address).path}: {detail}."
     if error.code >= 500 or error.code in _AGAIN:
         return AirflowUnavailableError(said)
     return AirflowRefusedError(said, remedy=_READ_TOKEN if error.code == 403 else "")

@@ -6,6 +6,7 @@ differently becomes a finding; what could not be compared is said too, and is no
 
 from __future__ import annotations
 
+import secrets
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -238,9 +239,10 @@ class _Comparison:
             "counts": dict(self.counts),
             "unchecked": [signable_text(u, MAX_SUMMARY // 4) for u in unchecked[:MOST_UNCHECKED]],
         }
-        source, model = self.scope.source, self.scope.model or ""
-        identity = (model, to_text(self.until), *map(str, source.task))
-        draft = EntryDraft("reconciled", model, None, body, identity, source=source)
+        each = (secrets.token_hex(16),)
+        draft = EntryDraft(
+            "reconciled", self.scope.model or "", None, body, each, source=self.scope.source
+        )
         receipt = self.gov.ledger.seal(self.gov.ledger.append(draft))
         return Reconciliation(
             self.since,

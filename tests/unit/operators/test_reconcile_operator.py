@@ -1,0 +1,78 @@
+"""The task, on a ledger of the service's tests and an Airflow that says what it is told."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from airflow.sdk.exceptions import AirflowException, AirflowFailException
+
+from airflow_mlgov import ReconcileOperator
+from airflow_mlgov.hooks.airflow_server import AirflowServerHook
+from airflow_mlgov.service.airflow_records import Step
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def load(name: str, path: Path) -> Any:
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+service = load("reconcile_world", ROOT / "tests" / "unit" / "service" / "conftest.py")
+world = service.world
+candidate = service.candidate
+told = service.told
+
+
+@pytest.fixture
+def run(candidate: Any, told: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Run the task once."""
+    monkeypatch.setattr("airflow_mlgov.wiring.open_governance", lambda: candidate.gov)
+    monkeypatch.setattr("airflow_mlgov.wiring.open_registry", lambda _: candidate.registry)
+    monkeypatch.setattr(AirflowServerHook, "get_conn", lambda _: told)
+    instance = SimpleNamespace(
+        dag_id="reconcile", run_id="r", task_id="reconcile", map_index=-1, try_number=1
+    )
+    return lambda: ReconcileOperator(task_id="reconcile").execute({"ti": instance})  # type: ignore[typeddict-item]
+
+
+def test_it_says_what_it_compared(candidate: Any, run: Any) -> None:
+    assert run()["findings"] == []
+    (entry,) = candidate.kinds("reconciled")
+    assert entry.source.task == ("reconcile", "r", "reconcile", -1)
+
+
+def test_new_findings_fail_it_once(candidate: Any, told: Any, run: Any) -> None:
+    candidate.ask()
+    told.tell("gate", Step.GATE, "success")
+    with pytest.raises(AirflowFailException, match="Findings were opened: F-"):
+        run()
+    assert len(run()["findings"]) == 1
+
+
+def test_what_could_not_be_compared_is_tried_again(told: Any, run: Any) -> None:
+    told.down_after = 0
+    with pytest.raises(AirflowException, match="Airflow cannot be reached") as caught:
+        run()
+    assert not isinstance(caught.value, AirflowFailException)
+
+
+def test_the_example_is_a_dag_that_runs_every_day() -> None:
+    module = load("example_reconcile", ROOT / "dags" / "reconcile.py")
+    from airflow.sdk import DAG
+
+    made = module.reconcile()
+    assert isinstance(made, DAG)
+    assert made.task_ids == ["reconcile"]
+    assert made.schedule == "@daily"
+    assert not made.catchup
