@@ -27,9 +27,13 @@ from demo.client import AirflowClient, ApiError, GateWatch  # noqa: E402
 from demo.deployment import Deployment  # noqa: E402
 
 DAG, WAITING = "governed", "waiting"
+REQUESTER, DEVELOPER, OWNER, VALIDATOR, READER = "rita", "erin", "olivia", "victor", "vic"
+USERS = {
+    **dict.fromkeys((REQUESTER, DEVELOPER, OWNER, VALIDATOR), "user"),
+    "admin": "admin",
+    READER: "viewer",
+}
 DAGS = Path(__file__).parent / "dags"
-REQUESTER, DEVELOPER, OWNER, VALIDATOR = "rita", "erin", "olivia", "victor"
-USERS = {REQUESTER: "user", DEVELOPER: "user", OWNER: "user", VALIDATOR: "user", "admin": "admin"}
 COMMENT = "Read the evidence and agree."
 TARGET = "production"
 
@@ -422,6 +426,10 @@ def start_live(
         (rules["inventory"] / f"{scenario}.yaml").write_text(text)
     (rules["policy"] / "e2e.yaml").write_text(POLICY)
     deployment.prepare()
+    reader = {"host": deployment.url, "login": READER, "password": deployment.passwords[READER]}
+    deployment.env["AIRFLOW_CONN_MLGOV_AIRFLOW"] = json.dumps(
+        reader | {"conn_type": "mlgov_airflow"}
+    )
     with _environment(deployment.env):
         try:
             deployment.start()

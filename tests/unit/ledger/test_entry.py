@@ -98,7 +98,6 @@ BODY: dict[str, Any] = {
     "state": "success",
     "interval_s": 3600,
     "since": "2026-06-01T00:00:00.000Z",
-    "until": "2026-06-02T00:00:00.000Z",
     "counts": {"runs": 3, "unchecked": 0},
     "unchecked": ["the registry"],
     "airflow": "3.3.2",

@@ -1,0 +1,124 @@
+"""What is forced past the api-server is found, by the command and by the example DAG.
+
+A live Airflow of its own: the findings would stand in the way of other tests' approvals.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.e2e
+
+HERE = Path(__file__).parent
+EXAMPLE = HERE.parents[1] / "dags" / "reconcile.py"
+_spec = importlib.util.spec_from_file_location("e2e_conftest_of_reconcile", HERE / "conftest.py")
+assert _spec is not None
+assert _spec.loader is not None
+e2e: Any = importlib.util.module_from_spec(_spec)
+sys.modules[_spec.name] = e2e
+_spec.loader.exec_module(e2e)
+
+SCENARIOS = ("honest", "again", "waiting", "forced", "vanished", "alias")
+
+
+@pytest.fixture(scope="module")
+def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A live Airflow with the example DAG, and a run for each scenario."""
+    folder = tmp_path_factory.mktemp("reconcile")
+    dags = folder / "dags"
+    dags.mkdir()
+    for file in (e2e.DAGS / "governed.py", EXAMPLE):
+        shutil.copy(file, dags)
+    with e2e.start_live(folder, SCENARIOS, dags) as live:
+        live.client("admin").wait_for_dags(["reconcile"])
+        for scenario in SCENARIOS:
+            version = live.make_candidate(scenario)
+            live.runs[scenario] = live.trigger(scenario, e2e.REQUESTER, version=version)
+        yield live
+
+
+def compare(live: Any, *arguments: str) -> tuple[int, dict[str, Any]]:
+    """Run the command with the token of somebody who may only read."""
+    token = live.client(e2e.READER)._http.headers["Authorization"].removeprefix("Bearer ")
+    done = subprocess.run(
+        [sys.executable, "-m", "airflow", "mlgov", "reconcile", "--output", "json", *arguments],
+        env={**os.environ, **live.deployment.env, "AIRFLOW_CLI_TOKEN": token},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.stdout, done.stderr
+    (said,) = json.loads(done.stdout)
+    return done.returncode, said
+
+
+def run_example(live: Any) -> str:
+    """Run the example DAG once; the state of its task."""
+    client = live.client("admin")
+    run = client.trigger("reconcile")
+    ended = client.wait_for_task("reconcile", run, "reconcile", ["success", "failed"])
+    return str(ended)
+
+
+def test_what_is_forced_is_found_and_nothing_before(live: Any) -> None:
+    import mlflow
+
+    for scenario in ("honest", "again", "alias"):
+        run = live.runs[scenario]
+        run.approve_fully()
+        run.wait("score", "success")
+    for scenario in ("waiting", "forced", "vanished"):
+        live.runs[scenario].wait_gate()
+    again = live.runs["again"]
+    again.clear("score")
+    again.live.client("admin").wait_for_task(again.dag, again.id, "score", ["running", "success"])
+    again.settle()
+    assert run_example(live) == "success"
+    code, said = compare(live)
+    assert (code, said["found"], said["unchecked"]) == (0, [], [])
+    assert said["counts"]["tasks"] >= 18
+    assert said["counts"]["changes"] >= 1, "the clear is told by audit log and ledger"
+
+    forced, vanished, alias = (live.runs[name] for name in ("forced", "vanished", "alias"))
+    forced.force_states(score="success", promote="success", gate="success")
+    vanished.force("DELETE FROM dag_run WHERE dag_id = ? AND run_id = ?")
+    other = live.make_candidate("alias", weight=2)
+    client = mlflow.MlflowClient(f"sqlite:///{live.folder / 'mlflow.db'}")
+    client.set_registered_model_alias("alias", "champion", "2")
+
+    assert run_example(live) == "failed", "new findings fail the task"
+    code, said = compare(live)
+    found = sorted((one["test"], one["model"], one["state"]) for one in said["found"])
+    assert (code, said["unchecked"]) == (1, [])
+    assert found == [
+        ("reconcile.alias", "alias", "open"),
+        ("reconcile.gate", "forced", "open"),
+        ("reconcile.task", "forced", "open"),
+        ("reconcile.task", "forced", "open"),
+        ("reconcile.vanished", "vanished", "open"),
+    ]
+    versions = {(one["test"], one["version"]) for one in said["found"]}
+    assert {("reconcile.alias", other), ("reconcile.gate", forced.version)} <= versions
+    assert ("reconcile.vanished", vanished.version) in versions
+    assert all(one["severity"] == "high" for one in said["found"])
+    assert live.alias_of("alias") == other, "nothing is moved unasked"
+
+    code, said = compare(live, "--repair-alias")
+    assert [one["repair"] for one in said["found"] if one["repair"]] == [
+        "repaired: it points to version 1 again"
+    ]
+    assert live.alias_of("alias") == alias.version
+    assert [entry.body["instead_of"] for entry in alias.entries("alias.repaired")] == ["2"]
+    assert run_example(live) == "success", "known findings do not fail it again"
+    assert live.governance().ledger.verify().problems == []
