@@ -164,11 +164,15 @@ class OnRecord:
             dag_id: DAG.
             run_id: Run of it; empty for all of them.
         """
-        kinds = {"approval.requested", "model.promoted", "model.scored", "guard.refused"}
+        kinds = {"approval.requested", "model.promoted", "model.scored"}
         return {
             task
-            for kind, (dag, run, task, _) in self._entries
-            if kind in kinds and dag == dag_id and run_id in {"", run}
+            for (kind, (dag, run, task, _)), entries in self._entries.items()
+            if kind in kinds
+            and dag == dag_id
+            and run_id in {"", run}
+            # What is only named in the inventory may be changed by hand, and nobody notes it.
+            and "loaded_by" not in entries[0].body
         }
 
     def _mode(self, entry: SealedEntry) -> Mode | None:
