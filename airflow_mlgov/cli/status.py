@@ -123,8 +123,8 @@ def _version(
 def _usable(subject: _Subject, version: RegistryVersion | None, alias: str) -> dict[str, Any]:
     """Ask what every scoring run asks, but for the bytes; nothing is put on record."""
     from airflow_mlgov.records.source import Source
+    from airflow_mlgov.service.allow_use import allow_scoring
     from airflow_mlgov.service.approvals import Use
-    from airflow_mlgov.service.verify_use import clear_scoring
 
     if version is None:
         return {"usable": False, "why_not": "no version is in use"}
@@ -132,7 +132,7 @@ def _usable(subject: _Subject, version: RegistryVersion | None, alias: str) -> d
         return {"usable": False, "why_not": "this version was not registered by airflow-mlgov"}
     use = Use(subject.entry.id, subject.target, Source(), alias)
     try:
-        clear_scoring(subject.gov, subject.view, use, version.manifest)
+        allow_scoring(subject.gov, subject.view, use, version.manifest)
     except GuardRefusedError as refusal:
         return {"usable": False, "why_not": refusal.problem}
     return {"usable": True, "why_not": None}
