@@ -221,7 +221,7 @@ def request_dataset(asked: ApprovalRef) -> Dataset:
 
 
 def approval_dataset(asked: ApprovalRef) -> Dataset:
-    """Return the record of an approval, or of the emergency in its place, as its writer states it."""
+    """Return the record of an approval, or of the emergency in its place."""
     if asked.is_emergency:
         name = break_glass_record(asked.version.model, asked.version.version, asked.request)
         return _record(name, "BREAK_GLASS", asked.request, f"Glass broken for {_what(asked)}.")
