@@ -14,11 +14,18 @@ from airflow_mlgov.api.pages import add_pages, request_digest
 from airflow_mlgov.api.signed_in import may_read, person_of
 from airflow_mlgov.api.statuses import status_of
 from airflow_mlgov.errors import MlgovError
+from airflow_mlgov.records.clock import to_text
 from airflow_mlgov.records.digest import Digest
 from airflow_mlgov.records.kinds import KeyRole
+from airflow_mlgov.service.break_glass import BreakGlass
 from airflow_mlgov.service.inbox import collect_inbox
 from airflow_mlgov.service.settle_finding import accept_finding, close_finding
 from airflow_mlgov.service.stop import MAX_REASON, resume_model, revoke_approval, stop_model
+from airflow_mlgov.service.use_break_glass import (
+    Emergency,
+    confirm_break_glass,
+    use_break_glass,
+)
 
 if TYPE_CHECKING:
     from fastapi import FastAPI, Request, Response
@@ -37,6 +44,7 @@ def build_app() -> FastAPI:
     _add_inbox(app)
     _add_orders(app)
     _add_findings(app)
+    _add_emergencies(app)
     add_pages(app)
     return app
 
@@ -59,6 +67,7 @@ def _said(**limits: Any) -> Any:
     return Body(embed=True, **limits)
 
 
+_DIGEST = r"^sha256:[0-9a-f]{64}$"
 _REASON = {"min_length": 1, "max_length": MAX_REASON, "pattern": r"\S"}
 
 
@@ -96,7 +105,7 @@ def _add_orders(app: FastAPI) -> None:
 
 def _add_findings(app: FastAPI) -> None:
     signed_in, why, day = _signed_in(), _said(**_REASON), _said()
-    document = _said(default=None, pattern=r"^sha256:[0-9a-f]{64}$")
+    document = _said(default=None, pattern=_DIGEST)
 
     @app.post("/api/models/{model}/findings/{finding}/close")
     def close(
@@ -118,6 +127,42 @@ def _add_findings(app: FastAPI) -> None:
     ) -> dict[str, Any]:
         receipt = accept_finding(_opened(), model, finding, reason, person_of(user), until=until)
         return {"finding": finding, "until": until.isoformat(), **_on_record(receipt)}
+
+
+def _add_emergencies(app: FastAPI) -> None:
+    signed_in, why = _signed_in(), _said(**_REASON)
+    name, document, span = _said(max_length=250), _said(pattern=_DIGEST), _said(default=None)
+
+    @app.post("/api/models/{model}/breakglass")
+    def use(
+        model: str,
+        version: str = document,
+        target: str = name,
+        hours: int | None = span,
+        reason: str = why,
+        user: Any = signed_in,
+    ) -> dict[str, Any]:
+        emergency = Emergency(model, Digest.parse(version), target, hours)
+        return _shown(use_break_glass(_opened(), emergency, reason, person_of(user)))
+
+    @app.post("/api/models/{model}/breakglass/{finding}/confirm")
+    def confirm(
+        model: str, finding: str, reason: str = why, user: Any = signed_in
+    ) -> dict[str, Any]:
+        return _shown(confirm_break_glass(_opened(), model, finding, reason, person_of(user)))
+
+
+def _shown(glass: BreakGlass) -> dict[str, Any]:
+    newest = max((glass.entry, *glass.confirmations.values()), key=lambda entry: entry.index)
+    return {
+        "finding": glass.id,
+        "target": glass.target,
+        "until": to_text(glass.until),
+        "confirmed": len(glass.confirmations),
+        "quorum": glass.quorum,
+        "confirm_by": to_text(glass.confirm_by),
+        "entry": newest.index,
+    }
 
 
 def _opened() -> Any:

@@ -33,7 +33,7 @@ _ERRORS: dict[int, type[MlgovError]] = {
 }
 
 
-def tell_api_server(url: str | None, *path: str, **said: str) -> dict[str, Any]:
+def tell_api_server(url: str | None, *path: str, **said: str | int) -> dict[str, Any]:
     """Post what somebody says to our app in the api-server and return its answer.
 
     Args:

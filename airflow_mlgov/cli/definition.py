@@ -9,6 +9,7 @@ from airflow.cli.cli_config import (
     lazy_load_command,
 )
 
+from airflow_mlgov.cli.breakglass import breakglass_commands
 from airflow_mlgov.cli.bundle import bundle_command
 from airflow_mlgov.cli.database import database_commands
 from airflow_mlgov.cli.erase import erase_command
@@ -53,6 +54,7 @@ def get_cli_commands() -> list[GroupCommand]:
                 inbox_command(),
                 _doctor(),
                 *stop_commands(),
+                GroupCommand("breakglass", "Emergencies", tuple(breakglass_commands())),
                 GroupCommand("finding", "What validation found wrong", tuple(finding_commands())),
                 reconcile_command(),
                 erase_command(),

@@ -52,6 +52,7 @@ def status(args: Namespace) -> None:
         "ledger": {"counts_for_nothing": len(subject.view.violations)},
         "version": _version(version, args.alias, problem) | _usable(subject, version, args.alias),
         "approval": _approval(subject, version),
+        "emergencies": _emergencies(subject),
         "open_findings": _findings(subject, version),
         "waiting": _waiting(subject),
     }
@@ -123,8 +124,8 @@ def _version(
 def _usable(subject: _Subject, version: RegistryVersion | None, alias: str) -> dict[str, Any]:
     """Ask what every scoring run asks, but for the bytes; nothing is put on record."""
     from airflow_mlgov.records.source import Source
+    from airflow_mlgov.service.allow_use import allow_scoring
     from airflow_mlgov.service.approvals import Use
-    from airflow_mlgov.service.verify_use import clear_scoring
 
     if version is None:
         return {"usable": False, "why_not": "no version is in use"}
@@ -132,7 +133,7 @@ def _usable(subject: _Subject, version: RegistryVersion | None, alias: str) -> d
         return {"usable": False, "why_not": "this version was not registered by airflow-mlgov"}
     use = Use(subject.entry.id, subject.target, Source(), alias)
     try:
-        clear_scoring(subject.gov, subject.view, use, version.manifest)
+        allow_scoring(subject.gov, subject.view, use, version.manifest)
     except GuardRefusedError as refusal:
         return {"usable": False, "why_not": refusal.problem}
     return {"usable": True, "why_not": None}
@@ -178,6 +179,27 @@ def _filled(tallied: SeatTally) -> list[dict[str, Any]]:
             "comment": vote.comment,
         }
         for vote in tallied.votes
+    ]
+
+
+def _emergencies(subject: _Subject) -> list[dict[str, Any]]:
+    """Return what is open without an approval, or was and is not confirmed."""
+    from airflow_mlgov.service.break_glass import break_glasses
+
+    now = subject.gov.clock.now()
+    return [
+        {
+            "finding": glass.id,
+            "version": str(glass.entry.version),
+            "target": glass.target,
+            "until": _when(glass.until),
+            "in_force": glass.is_in_force(now),
+            "confirmed": len(glass.confirmations),
+            "quorum": glass.quorum,
+            "confirm_by": _when(glass.confirm_by),
+        }
+        for glass in break_glasses(subject.view, subject.entry.id)
+        if glass.is_in_force(now) or not glass.is_confirmed
     ]
 
 
@@ -252,6 +274,8 @@ def _print_for_people(found: dict[str, Any], output: str) -> None:
         facts = {key: value for key, value in approval.items() if key != "seats"}
         print_rows(_lines(facts), output, title="Approval")
         print_rows(seats, output, title="Seats")
+    if found["emergencies"]:
+        print_rows(found["emergencies"], output, title="Emergencies")
     print_rows(found["open_findings"], output, title="Open findings")
     print_rows(found["waiting"], output, title="Waiting for")
 

@@ -109,16 +109,14 @@ class GovernedTaskOperator(FileTaskOperator):
 
     def _lineage_of(self, model: ModelInUse, read: Sequence[DataRef]) -> StepLineage:
         from airflow_mlgov.lineage import events
-        from airflow_mlgov.lineage.datasets import ApprovalRef
-        from airflow_mlgov.operators.lineage_records import version_of
+        from airflow_mlgov.operators.lineage_records import cleared_by, version_of
         from airflow_mlgov.wiring import open_governance
 
         if model.clearance is None or model.version is None:
             return events.prepare(read, self.files_written())
         entry = open_governance().model(self.model)
         version = version_of(entry, model.version, model.registered)
-        request = model.clearance.approval.request
-        asked = ApprovalRef(version, self.target, request.digest)
+        asked = cleared_by(model.clearance, version)
         return events.score(asked, read, self.files_written())
 
 

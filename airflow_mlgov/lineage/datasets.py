@@ -15,6 +15,7 @@ from airflow_mlgov.lineage.facets import Check, Facets
 from airflow_mlgov.lineage.names import (
     DatasetName,
     approval_record,
+    break_glass_record,
     data_report,
     denial_record,
     endpoint_revision,
@@ -125,12 +126,14 @@ class ApprovalRef:
     Attributes:
         version: What it is about.
         target: Environment it is for.
-        request: Digest of the request.
+        request: Digest of the request; of an emergency, the key of its ledger entry.
+        is_emergency: Whether somebody broke glass, and there is no approval.
     """
 
     version: ModelRef
     target: str
     request: Digest
+    is_emergency: bool = False
 
 
 def read_data(data: DataRef, checks: Sequence[Check] = ()) -> Dataset:
@@ -218,7 +221,10 @@ def request_dataset(asked: ApprovalRef) -> Dataset:
 
 
 def approval_dataset(asked: ApprovalRef) -> Dataset:
-    """Return the record of an approval, as its writer states it."""
+    """Return the record of an approval, or of the emergency in its place."""
+    if asked.is_emergency:
+        name = break_glass_record(asked.version.model, asked.version.version, asked.request)
+        return _record(name, "BREAK_GLASS", asked.request, f"Glass broken for {_what(asked)}.")
     name = approval_record(asked.version.model, asked.version.version, asked.request)
     return _record(name, "APPROVAL", asked.request, f"Approval of {_what(asked)}.")
 

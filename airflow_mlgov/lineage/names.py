@@ -123,6 +123,11 @@ def approval_record(model: str, version: str, request: Digest) -> DatasetName:
     return DatasetName(NAMESPACE, f"{model}/{version}/approval/{request.short}")
 
 
+def break_glass_record(model: str, version: str, emergency: Digest) -> DatasetName:
+    """Return the name of the record that somebody used a version without an approval."""
+    return DatasetName(NAMESPACE, f"{model}/{version}/breakglass/{emergency.short}")
+
+
 def denial_record(model: str, version: str, request: Digest) -> DatasetName:
     """Return the name of the record that denies a request."""
     return DatasetName(NAMESPACE, f"{model}/{version}/denial/{request.short}")

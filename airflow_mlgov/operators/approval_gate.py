@@ -19,7 +19,11 @@ from airflow_mlgov.dossiers.approval_form import (
     UNREAD_ANSWER,
 )
 from airflow_mlgov.errors import ConfigurationError
-from airflow_mlgov.operators.approval_notice import notice_of, subject_of
+from airflow_mlgov.operators.approval_notice import (
+    notice_of,
+    result_of_emergency,
+    subject_of,
+)
 from airflow_mlgov.operators.approval_runs import ApprovalRuns
 from airflow_mlgov.operators.evidence_link import EvidenceLink
 from airflow_mlgov.operators.run import governed_run, source_of, trigger_user
@@ -177,9 +181,13 @@ class ApprovalGateOperator(HITLOperator):
 
     def _ask(self, gov: Governance, context: Context) -> dict[str, Any]:
         """Ask. An answer that an earlier try left unread still stands in the form, and counts."""
-        from airflow_mlgov.service.request_approval import request_approval
+        from airflow_mlgov.service.request_approval import emergency_of, request_approval
 
-        request = request_approval(gov, self._question(context))
+        question = self._question(context)
+        if glass := emergency_of(gov, question):
+            self.log.warning("Somebody broke glass (%s): this asks nobody.", glass.id)
+            return result_of_emergency(glass)
+        request = request_approval(gov, question)
         self.log.info("Request %s asks for version %s.", request.digest, request.version)
         ApprovalRuns(self, context, gov).tell_request(request)
         return self._count(gov, request, context, None)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from airflow_mlgov.service.approvals import Standing
+    from airflow_mlgov.service.break_glass import BreakGlass
 
 
 def notice_of(standing: Standing, action_url: str, *, is_reminder: bool) -> dict[str, Any]:
@@ -46,4 +47,16 @@ def subject_of(standing: Standing) -> dict[str, str]:
         "version": str(standing.request.version),
         "target": standing.request.target,
         "request": str(standing.request.digest),
+    }
+
+
+def result_of_emergency(glass: BreakGlass) -> dict[str, Any]:
+    """Return what a gate says that asked nobody, since somebody broke glass."""
+    return {
+        "model": glass.entry.model,
+        "version": str(glass.entry.version),
+        "target": glass.target,
+        "request": None,
+        "decision": "emergency",
+        "expires_at": glass.until.isoformat(),
     }

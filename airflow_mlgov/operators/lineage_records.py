@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from airflow_mlgov.policy.inventory import InventoryEntry
     from airflow_mlgov.records.digest import Digest
     from airflow_mlgov.records.governance import ApprovalRequest
+    from airflow_mlgov.service.allow_use import AnyClearance
     from airflow_mlgov.service.governance import Governance
     from airflow_mlgov.service.ledger import LedgerView
     from airflow_mlgov.service.ports import RegistryVersion
@@ -47,6 +48,15 @@ def asked_for(gov: Governance, view: LedgerView, request: ApprovalRequest) -> Ap
     return ApprovalRef(version, request.target, request.digest)
 
 
+def cleared_by(clearance: AnyClearance, version: ModelRef) -> ApprovalRef:
+    """Return what lets a version be used: an approval, or somebody's emergency."""
+    from airflow_mlgov.lineage.datasets import ApprovalRef
+    from airflow_mlgov.service.allow_use import EmergencyClearance, rests_on
+
+    is_emergency = isinstance(clearance, EmergencyClearance)
+    return ApprovalRef(version, clearance.use.target, rests_on(clearance), is_emergency)
+
+
 def evidence_of(view: LedgerView, version: ModelRef, request: ApprovalRequest) -> list[Dataset]:
     """Return the records that a request rests on: data reports and the validation report."""
     from airflow_mlgov.lineage.datasets import data_report_record, validation_report_record
@@ -75,7 +85,8 @@ def approval_in_use(
         body = entry.body
         if entry.version and (body["target"], body["alias"]) == (target, alias):
             version = version_on_record(gov, view, model, entry.version)
-            return ApprovalRef(version, target, Digest.parse(body["request_sha256"]))
+            request = Digest.parse(body["request_sha256"])
+            return ApprovalRef(version, target, request, "breakglass" in body)
     return None
 
 

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 class PromoteModelOperator(LineageMixin, BaseOperator):
     """Point a registry alias at a version whose approval verifies now, and consume that approval.
 
+    In an emergency that somebody declared (``airflow mlgov breakglass use``), it consumes that.
+
     The operator trusts neither the gate's state nor any XCom. It counts the votes again under the
     policy pack, verifies the ledger under its signed checkpoint, fetches the model and hashes it,
     checks expiry and policy, and consumes the approval once for this dag, run, task and target.
@@ -31,7 +33,7 @@ class PromoteModelOperator(LineageMixin, BaseOperator):
         target: Environment. Templated.
         alias: Alias to move in the registry. Templated.
         version: Manifest digest ``sha256:…``; default: the version that the gate of the same run
-            asked about. Templated.
+            asked about, or else that glass was broken for. Templated.
         registry_conn_id: Airflow connection of the registry.
 
     Returns:
@@ -67,6 +69,7 @@ class PromoteModelOperator(LineageMixin, BaseOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         """Promote, or refuse."""
         from airflow_mlgov.records.digest import Digest
+        from airflow_mlgov.service.allow_use import rests_on
         from airflow_mlgov.service.promote import promote
         from airflow_mlgov.wiring import open_governance, open_registry
 
@@ -77,13 +80,14 @@ class PromoteModelOperator(LineageMixin, BaseOperator):
             promotion = promote(open_governance(), registry, use, version)
         self.keep_lineage(lambda: self._lineage_of(promotion))
         clearance, registered = promotion.clearance, promotion.version
+        basis = rests_on(clearance)
         self.log.info(
-            "Alias %s of %s now points to version %s (%s), approved by request %s.",
+            "Alias %s of %s now points to version %s (%s); that rests on %s.",
             self.alias,
             registered.name,
             registered.version,
             clearance.version,
-            clearance.approval.request.digest,
+            basis,
         )
         return {
             "model": self.model,
@@ -91,7 +95,7 @@ class PromoteModelOperator(LineageMixin, BaseOperator):
             "registry_version": registered.version,
             "target": self.target,
             "alias": self.alias,
-            "request": str(clearance.approval.request.digest),
+            "request": str(basis),
         }
 
     def _use(self, context: Context) -> Use:
@@ -126,12 +130,11 @@ class PromoteModelOperator(LineageMixin, BaseOperator):
 
     def _lineage_of(self, promotion: Promotion) -> StepLineage:
         from airflow_mlgov.lineage import events
-        from airflow_mlgov.lineage.datasets import ApprovalRef
-        from airflow_mlgov.operators.lineage_records import version_of
+        from airflow_mlgov.operators.lineage_records import cleared_by, version_of
         from airflow_mlgov.wiring import open_governance
 
         clearance = promotion.clearance
         entry = open_governance().model(self.model)
         version = version_of(entry, clearance.version, promotion.version)
-        asked = ApprovalRef(version, self.target, clearance.approval.request.digest)
+        asked = cleared_by(clearance, version)
         return events.promote(asked, is_done=True)

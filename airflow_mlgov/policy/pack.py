@@ -103,6 +103,23 @@ class FindingRules:
 
 
 @dataclass(frozen=True, slots=True)
+class BreakGlassRules:
+    """Who may use a version without its approval in an emergency, and who looks at it afterwards.
+
+    Attributes:
+        users: Ids or names of those who may.
+        max_hours: For how long at most.
+        quorum: How many holders of seats must confirm it, besides who did it.
+        confirm_within_days: Days until then.
+    """
+
+    users: tuple[str, ...]
+    max_hours: int
+    quorum: int
+    confirm_within_days: int
+
+
+@dataclass(frozen=True, slots=True)
 class PlannedTest:
     """One line of a validation plan.
 
@@ -149,6 +166,7 @@ class PolicyPack:
             never.
         reminders: When a gate that waits speaks again; None for never.
         findings: Who settles findings; None if those on the seats close them and nobody may accept.
+        break_glass: The rules of emergencies; None if nobody may break glass.
     """
 
     id: str
@@ -172,6 +190,7 @@ class PolicyPack:
     decide_within_days: int | None = None
     reminders: Reminders | None = None
     findings: FindingRules | None = None
+    break_glass: BreakGlassRules | None = None
 
     @property
     def users(self) -> tuple[str, ...]:
@@ -225,6 +244,11 @@ class PolicyPack:
             Seat(seat.role, seat.count, _each_once(map(self.canonical, seat.users)), seat.veto)
             for seat in self.seats
         )
+
+    @property
+    def seated(self) -> frozenset[str]:
+        """Canonical names of everybody whom a seat lists."""
+        return frozenset(user for seat in self.canonical_seats() for user in seat.users)
 
     def _also(self, name: str) -> tuple[str, ...]:
         for group in self.identities:

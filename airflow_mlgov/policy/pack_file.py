@@ -18,6 +18,7 @@ from airflow_mlgov.policy.documents import (
 from airflow_mlgov.policy.files import read_bytes, yaml_files
 from airflow_mlgov.policy.pack import (
     Absence,
+    BreakGlassRules,
     FindingRules,
     PlannedTest,
     PolicyPack,
@@ -97,6 +98,7 @@ def inspect_pack(source: bytes, file: str) -> tuple[PolicyPack | None, list[Docu
         *map(document.locate, _absence_problems(pack)),
         *map(document.locate, _reminder_problems(pack)),
         *map(document.locate, _finding_rule_problems(pack)),
+        *map(document.locate, _break_glass_problems(pack)),
         *_plan_problems(document, pack),
         *_tier_problems(document, pack),
     ]
@@ -130,7 +132,12 @@ def _pack(document: Document) -> PolicyPack:
         decide_within_days=said.get("decide_within_days"),
         reminders=_reminders(said["reminders"]) if "reminders" in said else None,
         findings=_finding_rules(said["findings"]) if "findings" in said else None,
+        break_glass=_break_glass_rules(said["break_glass"]) if "break_glass" in said else None,
     )
+
+
+def _break_glass_rules(said: dict[str, Any]) -> BreakGlassRules:
+    return BreakGlassRules(**{**said, "users": tuple(said["users"])})
 
 
 def _finding_rules(said: dict[str, Any]) -> FindingRules:
@@ -239,6 +246,19 @@ def _finding_rule_problems(pack: PolicyPack) -> Iterator[Departure]:
     else:
         problem = "nobody may accept a finding, for however long."
         yield Departure(("findings", "accept_max_days"), problem, "Add `accept`, or take it out.")
+
+
+def _break_glass_problems(pack: PolicyPack) -> Iterator[Departure]:
+    rules = pack.break_glass
+    if rules is None:
+        return
+    for user in rules.users:
+        others = len(pack.seated - pack.names(user))
+        if others < rules.quorum:
+            problem = f"if {user!r} breaks glass, {others} others have a seat, not {rules.quorum}."
+            remedy = "It could never be confirmed: add users to a seat, or lower `quorum`."
+            yield Departure(("break_glass", "quorum"), problem, remedy)
+            return
 
 
 def _overlap(pack: PolicyPack, one: Absence, other: Absence) -> bool:

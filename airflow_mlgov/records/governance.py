@@ -122,6 +122,8 @@ class Finding:
         accepted_until: Until when its risk is accepted; None if nobody has accepted it.
         settled_by: Who closed or accepted it last; empty if nobody did.
         reason: Why they did.
+        is_break_glass: Whether somebody broke glass, so that confirmations close it and nothing
+            else does.
     """
 
     id: str
@@ -136,6 +138,7 @@ class Finding:
     accepted_until: datetime | None = None
     settled_by: str = ""
     reason: str = ""
+    is_break_glass: bool = False
 
     def is_accepted(self, now: datetime) -> bool:
         """Tell whether somebody carries its risk now; afterwards it is as if nobody had."""

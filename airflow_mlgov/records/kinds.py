@@ -54,7 +54,7 @@ ROTATION = "key.rotated"
 """The kind that puts a new key in the place of an old one; the only one that two keys sign."""
 
 _OF_A_VERSION = re.compile(
-    r"approval\..*|model\.(trained|registered|validated|promoted|scored|deployed)"
+    r"(approval|breakglass)\..*|model\.(trained|registered|validated|promoted|scored|deployed)"
 )
 
 
@@ -123,6 +123,23 @@ KINDS = MappingProxyType(
             _kind(
                 "approval.vote_voided", "attestor", Retention.APPROVAL, "request_sha256 vote reason"
             ),
+            # Of an emergency: who opens a guard without an approval, who says afterwards that it
+            # was right, and which promotion it let through.
+            _kind(
+                "breakglass.used",
+                "attestor",
+                Retention.APPROVAL,
+                "target until quorum confirm_by",
+                "used_by",
+            ),
+            _kind(
+                "breakglass.confirmed",
+                "attestor",
+                Retention.APPROVAL,
+                "breakglass place",
+                "confirmed_by",
+            ),
+            _kind("breakglass.consumed", "writer", Retention.APPROVAL, "breakglass target use"),
             _kind("approval.granted", "writer", Retention.APPROVAL, "request_sha256 statement"),
             _kind("approval.denied", "writer", Retention.APPROVAL, "request_sha256 reason"),
             _kind(

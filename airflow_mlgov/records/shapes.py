@@ -113,6 +113,7 @@ DIGEST = _pattern("sha256:<64 hexadecimal characters>", "sha256:[0-9a-f]{64}")
 MOMENT = Shape("a time in UTC with milliseconds, of the years 2000 to 2999", _is_moment)
 OBJECT = _object()
 _COUNT = _integer("a whole number, 0 or more", 0)
+_COUNTS = "rows columns vote_index size count rotations quorum place"
 _TEXTS = _list_of(TEXT, "texts")
 _PLAIN_TEXTS = (
     "target alias registry registry_version registered_name name version variant task state check "
@@ -123,9 +124,9 @@ _PLAIN_TEXTS = (
 SHAPES: Mapping[str, Shape] = MappingProxyType(
     {
         **dict.fromkeys(_PLAIN_TEXTS.split(), TEXT),
-        **dict.fromkeys(("sha256", "key", "vote", "stop"), DIGEST),
-        **dict.fromkeys(("due_at", "answered_at", "since", "until"), MOMENT),
-        **dict.fromkeys(("rows", "columns", "vote_index", "size", "count", "rotations"), _COUNT),
+        **dict.fromkeys(("sha256", "key", "vote", "stop", "breakglass"), DIGEST),
+        **dict.fromkeys(("due_at", "answered_at", "since", "until", "confirm_by"), MOMENT),
+        **dict.fromkeys(_COUNTS.split(), _COUNT),
         "interval_s": _integer("a whole number of seconds from 1 to 31,536,000", 1, 31_536_000),
         **dict.fromkeys(("reasons", "differs", "unchecked"), _TEXTS),
         **dict.fromkeys(("request", "statement"), OBJECT),

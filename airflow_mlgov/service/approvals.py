@@ -7,7 +7,7 @@ ledger order and counted under the very pack that the request names.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -364,10 +364,19 @@ def _votes(view: LedgerView, asked: SealedEntry) -> Iterator[Vote]:
 
 def _use(view: LedgerView, request: ApprovalRequest) -> Use | None:
     entries = view.select("approval.consumed", model=request.model, version=request.version)
+    return use_on_record(entries, request_sha256=str(request.digest), target=request.target)
+
+
+def use_on_record(entries: Iterable[SealedEntry], **named: str) -> Use | None:
+    """Return the first use that entries state of the very task that wrote them, or None.
+
+    Args:
+        entries: Of a kind that has ``target`` and ``use``.
+        **named: What their bodies must hold.
+    """
     for entry in entries:
         body, use = entry.body, entry.body["use"]
         task = (use["dag_id"], use["run_id"], use["task_id"], use["map_index"])
-        named = (body["request_sha256"], body["target"]) == (str(request.digest), request.target)
-        if named and task == entry.source.task:
-            return Use(request.model, request.target, Source(*task), str(body.get("alias", "")))
+        if named.items() <= body.items() and task == entry.source.task:
+            return Use(entry.model, body["target"], Source(*task), str(body.get("alias", "")))
     return None

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from airflow_mlgov.errors import LedgerIntegrityError
 from airflow_mlgov.records.canonical import canonical_bytes
-from airflow_mlgov.records.clock import from_text
+from airflow_mlgov.records.clock import from_text, to_text
 from airflow_mlgov.records.digest import Digest
 from airflow_mlgov.records.governance import Finding, Severity
 from airflow_mlgov.records.kinds import KINDS
 from airflow_mlgov.records.people import Person
+from airflow_mlgov.service.break_glass import BreakGlass, break_glasses
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -22,8 +23,12 @@ if TYPE_CHECKING:
 
 FINDING_REMEDY = (
     "Train a version that does not have it; or have it closed or accepted by those whom the policy "
-    "pack names: `airflow mlgov finding close` and `finding accept`."
+    "pack names: `airflow mlgov finding close` and `finding accept`. That somebody broke glass is "
+    "confirmed by others: `airflow mlgov breakglass confirm`."
 )
+BREAK_GLASS = "breakglass"
+"""Stands for the test in the finding that somebody broke glass."""
+
 ERASED, UNREADABLE = "(erased)", "(unreadable)"
 
 _KINDS = ("finding.opened", "finding.closed", "finding.accepted")
@@ -54,7 +59,7 @@ def open_findings(view: LedgerView, model: str | None = None) -> list[Finding]:
 
 
 def all_findings(view: LedgerView, model: str | None = None) -> list[Finding]:
-    """Return every finding once, in the order in which they were first opened.
+    """Return every finding once, in the order of opening; then those of emergencies.
 
     A finding that a later run opens again after it was closed is open. Opening it again while it is
     open can make it worse (a higher severity, an earlier due date) and never better: running a test
@@ -71,20 +76,27 @@ def all_findings(view: LedgerView, model: str | None = None) -> list[Finding]:
             known[key] = _merged(known.get(key), _opened(entry))
         elif key in known:
             known[key] = _settled(known[key], entry)
-    return list(known.values())
+    return [*known.values(), *map(_of_break_glass, break_glasses(view, model))]
 
 
 def high_findings(view: LedgerView, model: str, version: Digest, now: datetime) -> list[str]:
-    """Return the ids of open High findings whose risk nobody carries now.
+    """Return the ids of the findings that keep a version from being approved and promoted now."""
+    return [finding.id for finding in blocking_findings(view, model, version, now)]
 
-    Those on the version, and those on its model as a whole.
+
+def blocking_findings(
+    view: LedgerView, model: str, version: Digest, now: datetime
+) -> list[Finding]:
+    """Return the open High findings, on a version or its model, whose risk nobody carries now.
+
+    An emergency that nobody has confirmed in time is a finding on every version of the model.
     """
     return [
-        finding.id
+        finding
         for finding in open_findings(view, model)
-        if is_about(finding, version)
-        and finding.severity is Severity.HIGH
+        if finding.severity is Severity.HIGH
         and not finding.is_accepted(now)
+        and (is_about(finding, version) or (finding.is_break_glass and finding.due_at <= now))
     ]
 
 
@@ -120,6 +132,30 @@ def _opened(entry: SealedEntry) -> Finding:
         owner=_read(lambda: _name_of(entry.person("owner"))) if "owner" in entry.people else "",
         due_at=from_text(entry.body["due_at"]),
     )
+
+
+def _of_break_glass(glass: BreakGlass) -> Finding:
+    """Return the finding that somebody broke glass: High, and theirs until it is confirmed."""
+    entry, confirmed = glass.entry, [*glass.confirmations.values()]
+    reason = _read(lambda: entry.text("reason"))
+    return Finding(
+        id=glass.id,
+        model=entry.model,
+        version=entry.version,
+        severity=Severity.HIGH,
+        test=BREAK_GLASS,
+        summary=f"Glass broken for {glass.target} until {to_text(glass.until)}, confirmed by "
+        f"{len(confirmed)} of {glass.quorum}: {reason}",
+        owner=_read(lambda: _name_of(entry.person("used_by"))),
+        due_at=glass.confirm_by,
+        is_open=not glass.is_confirmed,
+        settled_by=", ".join(_confirmer(other) for other in confirmed),
+        is_break_glass=True,
+    )
+
+
+def _confirmer(entry: SealedEntry) -> str:
+    return _read(lambda: _name_of(entry.person("confirmed_by")))
 
 
 def _read(disclosed: Callable[[], str | None]) -> str:

@@ -21,10 +21,11 @@ from airflow_mlgov.service.ledger import LedgerView
 def check_independent(
     gov: Governance, view: LedgerView, model: str, version: Digest | None, person: Person
 ) -> None:
-    """Refuse the model's developers, who triggered a training of the version, and who asked.
+    """Refuse whoever developed the model, triggered a training of the version, or asked for it.
 
-    The requester is whoever triggered a run that asked for its approval, where the pack in force
-    keeps requesters apart. Without a version, those of every version of the model.
+    To ask for it is to trigger a run that asks for its approval; that keeps somebody out where the
+    pack in force keeps requesters apart. Without a version, those of every version of the
+    model.
 
     Raises:
         UnknownSubjectError: The inventory has no such model; a retry does not help.

@@ -8,14 +8,20 @@ from pathlib import Path
 
 from airflow_mlgov.errors import GuardRefusedError, LedgerConflictError
 from airflow_mlgov.records.digest import Digest
+from airflow_mlgov.service.allow_use import (
+    AnyClearance,
+    allow_promotion,
+    basis_of,
+    rests_on,
+)
 from airflow_mlgov.service.approvals import Use, requests
+from airflow_mlgov.service.break_glass import glass_in_force
 from airflow_mlgov.service.governance import Governance
 from airflow_mlgov.service.ledger import EntryDraft
 from airflow_mlgov.service.ports import Registry, RegistryVersion
 from airflow_mlgov.service.verify_use import (
     ASK,
     Clearance,
-    clear_promotion,
     newest_promotion,
     refusals_on_record,
     verified_files,
@@ -31,20 +37,26 @@ class Promotion:
         version: Where the version lives.
     """
 
-    clearance: Clearance
+    clearance: AnyClearance
     version: RegistryVersion
 
 
 def version_asked_by_run(gov: Governance, use: Use) -> Digest:
-    """Return the version that the gate of the same run asked about.
+    """Return the version that the gate of the same run asked about, or that glass was broken for.
 
     Raises:
-        GuardRefusedError: The run asked for no approval; a retry does not help.
+        GuardRefusedError: The run asked for no approval, and nobody's emergency is in force; a
+            retry does not help.
     """
-    for _, request in reversed(list(requests(gov.ledger.view(), model=use.model))):
+    view = gov.ledger.view()
+    for _, request in reversed(list(requests(view, model=use.model))):
         same_run = (request.dag_id, request.run_id) == (use.source.dag_id, use.source.run_id)
         if same_run and request.target == use.target:
             return request.version
+    now = gov.clock.now()
+    glass = glass_in_force(view, model=use.model, target=use.target, version=None, now=now)
+    if glass and glass[-1].entry.version:
+        return glass[-1].entry.version
     raise GuardRefusedError(
         "approval",
         f"Run {use.source.run_id!r} of DAG {use.source.dag_id!r} asked for no approval of "
@@ -57,7 +69,7 @@ def version_asked_by_run(gov: Governance, use: Use) -> Digest:
 def promote(
     gov: Governance, registry: Registry, use: Use, version: Digest | None = None
 ) -> Promotion:
-    """Move an alias to an approved version.
+    """Move an alias to a version that is approved, or that glass was broken for.
 
     Killed between any two of its steps, the same call again completes the same promotion.
 
@@ -65,7 +77,8 @@ def promote(
         gov: Governance.
         registry: Where the version lives.
         use: Which model, for which environment, by which task, and the alias to move.
-        version: Manifest digest; None for the version that the gate of the same run asked about.
+        version: Manifest digest; None for the version that the gate of the same run asked about,
+            or else that glass was broken for.
 
     Raises:
         GuardRefusedError: A check failed, and the refusal is on record; a retry does not help.
@@ -75,7 +88,7 @@ def promote(
     with refusals_on_record(gov, use, version):
         asked = version or version_asked_by_run(gov, use)
     with refusals_on_record(gov, use, asked):
-        clearance = clear_promotion(gov, gov.ledger.view(), use, asked)
+        clearance = allow_promotion(gov, gov.ledger.view(), use, asked)
         registered = registry.find(gov.model(use.model).registered_name, asked)
         with tempfile.TemporaryDirectory(prefix="mlgov-promote-") as private:
             verified_files(registry, registered, asked, Path(private))
@@ -86,15 +99,15 @@ def promote(
     return Promotion(clearance, registered)
 
 
-def _consume(gov: Governance, clearance: Clearance) -> None:
+def _consume(gov: Governance, clearance: AnyClearance) -> None:
     use, source = clearance.use, clearance.use.source
-    request = clearance.approval.request.digest
+    kind = "approval.consumed" if isinstance(clearance, Clearance) else "breakglass.consumed"
     draft = EntryDraft(
-        kind="approval.consumed",
+        kind=kind,
         model=use.model,
         version=clearance.version,
         body={
-            "request_sha256": str(request),
+            **basis_of(clearance),
             "target": use.target,
             "alias": use.alias,
             "use": {
@@ -104,7 +117,7 @@ def _consume(gov: Governance, clearance: Clearance) -> None:
                 "map_index": source.map_index,
             },
         },
-        identity=(str(request), use.target),
+        identity=(str(rests_on(clearance)), use.target),
         source=source,
     )
     try:
@@ -112,27 +125,26 @@ def _consume(gov: Governance, clearance: Clearance) -> None:
     except LedgerConflictError as error:
         raise GuardRefusedError(
             "consumed",
-            f"Another promotion used the approval of version {clearance.version} first.",
+            f"Another promotion used what opened version {clearance.version} first.",
             remedy=ASK,
         ) from error
 
 
-def _record_promotion(gov: Governance, clearance: Clearance, version: RegistryVersion) -> None:
+def _record_promotion(gov: Governance, clearance: AnyClearance, version: RegistryVersion) -> None:
     use = clearance.use
-    request = str(clearance.approval.request.digest)
     draft = EntryDraft(
         kind="model.promoted",
         model=use.model,
         version=clearance.version,
         body={
-            "request_sha256": request,
+            **basis_of(clearance),
             "target": use.target,
             "registry": version.registry,
             "registered_name": version.name,
             "registry_version": version.version,
             "alias": use.alias,
         },
-        identity=(request, use.target, version.registry, use.alias),
+        identity=(str(rests_on(clearance)), use.target, version.registry, use.alias),
         source=use.source,
     )
     gov.ledger.seal(gov.ledger.append(draft))

@@ -17,6 +17,7 @@ from airflow_mlgov.records.digest import Digest
 from airflow_mlgov.records.governance import ApprovalRequest
 from airflow_mlgov.records.people import Person
 from airflow_mlgov.records.source import Source
+from airflow_mlgov.service.break_glass import BreakGlass, glass_in_force
 from airflow_mlgov.service.findings import FINDING_REMEDY, high_findings
 from airflow_mlgov.service.governance import Governance
 from airflow_mlgov.service.ledger import EntryDraft, LedgerView, Receipt, SealedEntry
@@ -80,6 +81,31 @@ def request_approval(gov: Governance, question: Question) -> ApprovalRequest:
     )
     gov.ledger.seal(_record_request(gov, question, request))
     return request
+
+
+def emergency_of(gov: Governance, question: Question) -> BreakGlass | None:
+    """Return the emergency in which a gate lets its run through without asking, or None.
+
+    One that another run has used lets nobody else through.
+
+    Raises:
+        RequestRefusedError: Glass was broken, and nobody can tell whether for what this gate is
+            about; a retry does not help.
+        LedgerUnavailableError: The ledger cannot be read; a retry may help.
+    """
+    view, asked = gov.ledger.view(), question
+    glass = glass_in_force(
+        view, model=asked.model, target=asked.target, version=asked.version, now=gov.clock.now()
+    )
+    if not glass:
+        return None
+    version = asked.version or candidate_of_run(view, asked.model, asked.source)
+    run = asked.source.dag_id, asked.source.run_id
+    for each in glass:
+        used_by = each.used_by and (each.used_by.source.dag_id, each.used_by.source.run_id)
+        if each.entry.version == version and used_by in {None, run}:
+            return each
+    return None
 
 
 def candidate_of_run(view: LedgerView, model: str, source: Source) -> Digest:

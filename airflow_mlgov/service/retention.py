@@ -15,6 +15,7 @@ from airflow_mlgov.policy.retention import longest_years, years_after
 from airflow_mlgov.records.digest import Digest
 from airflow_mlgov.records.kinds import KINDS, KeyRole, Retention
 from airflow_mlgov.service.approvals import Standing, kept_pack, standings, trainings_before
+from airflow_mlgov.service.break_glass import break_glasses
 from airflow_mlgov.service.governance import Governance
 from airflow_mlgov.service.holds import open_holds
 from airflow_mlgov.service.ledger import LedgerView, SealedEntry
@@ -55,6 +56,7 @@ class RetentionRules:
         self._now = gov.clock.now()
         self._held = {hold.model: hold.id for hold in open_holds(view)}
         self._in_use = _fields_in_use(gov, view)
+        self._unconfirmed = set(_fields_to_confirm(gov, view))
         vouched = [e for e in view.select() if e.signed_by is not KeyRole.WRITER]
         self._vouched_at = [entry.index for entry in vouched]
         self._earliest = list(accumulate((entry.at for entry in vouched), max))
@@ -71,6 +73,8 @@ class RetentionRules:
         """
         if entry.model in self._held:
             return Obstacle(f"legal hold {self._held[entry.model]} on {entry.model}")
+        if (entry.index, field) in self._unconfirmed:
+            return Obstacle("nobody can confirm without it that it was right to break glass")
         try:
             years = self._years(entry.model)[KINDS[entry.kind].retention]
         except EvidenceError as error:
@@ -116,6 +120,20 @@ def _fields_in_use(gov: Governance, view: LedgerView) -> dict[tuple[int, str], d
         for field in _fields_counted(view, standing):
             until[field] = max(end, until.get(field, end))
     return until
+
+
+def _fields_to_confirm(gov: Governance, view: LedgerView) -> Iterator[tuple[int, str]]:
+    """Yield who must not be among those who confirm an emergency, until it is confirmed."""
+    for glass in break_glasses(view):
+        if glass.is_confirmed or glass.entry.model not in gov.inventory:
+            continue
+        yield glass.entry.index, "people.used_by"
+        for confirmed in glass.confirmations.values():
+            yield confirmed.index, "people.confirmed_by"
+        kinds = ("model.trained", "approval.requested")
+        for entry in view.select(*kinds, model=glass.entry.model, version=glass.entry.version):
+            yield entry.index, "people.developer"
+            yield entry.index, "people.requester"
 
 
 def _fields_counted(view: LedgerView, standing: Standing) -> Iterator[tuple[int, str]]:

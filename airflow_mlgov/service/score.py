@@ -13,14 +13,13 @@ from types import MappingProxyType
 from airflow_mlgov.errors import GuardRefusedError
 from airflow_mlgov.policy.inventory import InventoryEntry, Mode
 from airflow_mlgov.records.digest import Digest
+from airflow_mlgov.service.allow_use import AnyClearance, allow_scoring, basis_of, rests_on
 from airflow_mlgov.service.approvals import Use
 from airflow_mlgov.service.governance import Governance
 from airflow_mlgov.service.ledger import EntryDraft
 from airflow_mlgov.service.ports import Registry, RegistryVersion
 from airflow_mlgov.service.verify_use import (
     STOPPED,
-    Clearance,
-    clear_scoring,
     refusals_on_record,
     refuse_stopped,
     verified_files,
@@ -45,7 +44,7 @@ class ModelInUse:
     path: Path
     version: Digest | None
     registered: RegistryVersion
-    clearance: Clearance | None
+    clearance: AnyClearance | None
 
 
 @contextmanager
@@ -139,7 +138,7 @@ def _verified(
                 "digest.",
                 remedy="Train and register the model in a governed run.",
             )
-        clearance = clear_scoring(gov, view, use, registered.manifest)
+        clearance = allow_scoring(gov, view, use, registered.manifest)
         path = verified_files(registry, registered, registered.manifest, private)
     return ModelInUse(path, registered.manifest, registered, clearance)
 
@@ -151,20 +150,19 @@ def _record_use(
         return
     use, source = model.clearance.use, model.clearance.use.source
     task = (*map(str, source.task), str(source.try_number))
-    request = str(model.clearance.approval.request.digest)
     draft = EntryDraft(
         kind=kind,
         model=use.model,
         version=model.version,
         body={
-            "request_sha256": request,
+            **basis_of(model.clearance),
             "target": use.target,
             "registry": model.registered.registry,
             "registry_version": model.registered.version,
             **more,
         },
         # With the approval: a task that was deferred meanwhile may go on under another one.
-        identity=(str(model.version), use.target, request, *task),
+        identity=(str(model.version), use.target, str(rests_on(model.clearance)), *task),
         source=source,
     )
     gov.ledger.seal(gov.ledger.append(draft))

@@ -111,6 +111,11 @@ def _open_finding(gov: Governance, view: LedgerView, model: str, finding: str) -
     still_open = [known for known in found if known.is_open]
     if not still_open:
         raise NotInForceError(f"Finding {finding} is closed already.")
+    if still_open[-1].is_break_glass:
+        raise NotEntitledError(
+            f"Finding {finding} says that somebody broke glass: only its confirmation closes it.",
+            remedy="Confirm it: `airflow mlgov breakglass confirm`.",
+        )
     return still_open[-1]
 
 

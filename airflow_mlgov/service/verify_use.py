@@ -70,7 +70,7 @@ def clear_promotion(gov: Governance, view: LedgerView, use: Use, version: Digest
     refuse_stopped(view, use.model)
     _refuse_other_dag(gov, use)
     granted = _granted(view, _asked(gov, view, use, version), use, version)
-    own = [standing for standing in granted if standing.used_by == _without_try(use)]
+    own = [standing for standing in granted if standing.used_by == without_try(use)]
     unused = [standing for standing in granted if standing.used_by is None]
     if not own and not unused:
         used_by = granted[-1].used_by
@@ -82,7 +82,7 @@ def clear_promotion(gov: Governance, view: LedgerView, use: Use, version: Digest
         )
     approval = (own or unused)[-1]
     if own:
-        _refuse_replaced(view, use, approval)
+        refuse_replaced(view, use, approval.request.digest)
     _refuse_open_high_findings(gov, view, use, version)
     return _still_holds(gov, use, version, approval)
 
@@ -111,7 +111,7 @@ def clear_scoring(gov: Governance, view: LedgerView, use: Use, version: Digest) 
             "approval.",
             remedy=_PROMOTE,
         )
-    _refuse_moved_alias(view, use, version)
+    refuse_moved_alias(view, use, version)
     return _still_holds(gov, use, version, promoted[-1])
 
 
@@ -136,7 +136,7 @@ def clear_approval(gov: Governance, view: LedgerView, use: Use, version: Digest)
     if approval.used_by is None:
         _refuse_open_high_findings(gov, view, use, version)
     else:
-        _refuse_replaced(view, approval.used_by, approval)
+        refuse_replaced(view, approval.used_by, approval.request.digest)
     return _still_holds(gov, use, version, approval)
 
 
@@ -259,7 +259,8 @@ def _mode_of(gov: Governance, model: str) -> dict[str, str]:
     return {"mode": gov.inventory[model].mode.value} if model in gov.inventory else {}
 
 
-def _without_try(use: Use) -> Use:
+def without_try(use: Use) -> Use:
+    """Return a use as every try of its task has it."""
     return replace(use, source=replace(use.source, try_number=0))
 
 
@@ -299,7 +300,8 @@ def _granted(view: LedgerView, asked: list[Standing], use: Use, version: Digest)
     raise GuardRefusedError("approval", problem, remedy=ASK)
 
 
-def _refuse_moved_alias(view: LedgerView, use: Use, version: Digest) -> None:
+def refuse_moved_alias(view: LedgerView, use: Use, version: Digest) -> None:
+    """Refuse a version that the last promotion on record did not point the alias to."""
     newest = newest_promotion(view, use)
     if newest is None or newest.version != version:
         last = f"of {newest.version}" if newest else "none"
@@ -311,9 +313,9 @@ def _refuse_moved_alias(view: LedgerView, use: Use, version: Digest) -> None:
         )
 
 
-def _refuse_replaced(view: LedgerView, use: Use, approval: Standing) -> None:
+def refuse_replaced(view: LedgerView, use: Use, rests_on: Digest) -> None:
     """Refuse to repeat a promotion that was completed and replaced by another since."""
-    request = str(approval.request.digest)
+    request = str(rests_on)
     done = [
         entry
         for entry in view.select("model.promoted", model=use.model)

@@ -84,6 +84,10 @@ BODY: dict[str, Any] = {
     "segment": "",
     "due_at": "2026-07-01T00:00:00.000Z",
     "until": "2026-07-01T00:00:00.000Z",
+    "confirm_by": "2026-07-01T00:00:00.000Z",
+    "breakglass": DIGEST,
+    "quorum": 2,
+    "place": 0,
     "answered_at": "2999-12-31T23:59:59.999Z",
     "request": {"v": 1},
     "target": "production",
@@ -328,6 +332,7 @@ OF_A_VERSION = {
     *("approval.denied", "approval.consumed", "approval.vote_voided", "approval.revoked"),
     *("model.trained", "model.registered", "model.validated", "model.promoted", "model.scored"),
     "model.deployed",
+    *("breakglass.used", "breakglass.confirmed", "breakglass.consumed"),
 }
 
 

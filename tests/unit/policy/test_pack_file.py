@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from airflow_mlgov.errors import DocumentError
-from airflow_mlgov.policy.pack import PlannedTest, Reminders, Seat, Segregation
+from airflow_mlgov.policy.pack import BreakGlassRules, PlannedTest, Reminders, Seat, Segregation
 from airflow_mlgov.policy.pack_file import inspect_pack, parse_pack, read_packs
 from airflow_mlgov.records.digest import Digest
 from airflow_mlgov.records.governance import Assurance, Severity
@@ -324,6 +324,20 @@ def _top_level(text: str) -> list[str]:
         else:
             parts.append(line)
     return parts
+
+
+GLASS = "break_glass: {users: [%s], max_hours: 8, quorum: %d, confirm_within_days: 3}\n"
+
+
+def test_whoever_breaks_glass_enough_others_can_confirm_it(pack_text) -> None:
+    """The golden pack seats four people."""
+    source = (pack_text.text + GLASS % ("zoe, victor", 3)).encode()
+    assert parse_pack(source, "p.yaml").break_glass == BreakGlassRules(("zoe", "victor"), 8, 3, 3)
+    assert parse_pack(pack_text.text.encode(), "p.yaml").break_glass is None
+    (error,) = inspect_pack((pack_text.text + GLASS % ("zoe", 5)).encode(), "p.yaml")[1]
+    assert (error.path, "'zoe' breaks glass" in error.problem) == ("break_glass.quorum", True)
+    (error,) = inspect_pack((pack_text.text + GLASS % ("zoe, VICTOR", 4)).encode(), "p.yaml")[1]
+    assert "'VICTOR' breaks glass, 3 others have a seat, not 4" in error.problem
 
 
 IN_USE = """

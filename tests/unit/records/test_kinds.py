@@ -18,6 +18,7 @@ def test_what_a_task_may_never_sign() -> None:
     only_attestor = {name for name, kind in KINDS.items() if kind.signers == {KeyRole.ATTESTOR}}
     assert "finding.closed" in only_attestor
     assert {"hold.lifted", "model.resumed", "approval.revoked"} <= only_attestor
+    assert {"finding.accepted", "breakglass.used", "breakglass.confirmed"} <= only_attestor
     assert KINDS["genesis"].signers == {KeyRole.LOG}
     assert KINDS["erased"].signers == {KeyRole.LOG}
     assert KINDS["hold.placed"].signers == KINDS["model.stopped"].signers == set(KeyRole)
