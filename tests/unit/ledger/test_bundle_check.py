@@ -49,8 +49,10 @@ SOUND = (
     f"the checkpoint of log {ORIGIN} over 6 entries, signed by the log's key, root hash ",
     "5 entries about retail_pd, the log's first and those that rotate keys: each stands in ",
     "1 names and texts are what was committed to; 0 are not disclosed",
-    "entry 5 of 2026-01-02T00:00:00.000Z, signed by the log's key, counts 3 entries about the model "
-    + "in the log's first 5; 1 in the bundle came after that count",
+    (
+        "entry 5 of 2026-01-02T00:00:00.000Z, signed by the log's key, counts 3 entries about the "
+        "model in the log's first 5; 1 in the bundle came after that count"
+    ),
     "2 documents and manifests are those that entries name by digest; what was looked for is all",
 )
 
