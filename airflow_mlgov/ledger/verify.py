@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from airflow_mlgov.errors import LedgerIntegrityError, UnknownKeyError
@@ -46,30 +46,30 @@ class Report:
         problems: What is wrong, in words; empty if nothing is.
         unknown_keys: What is signed by keys that the reader was not told to trust.
         earlier: How many checkpoints kept elsewhere were found to be consistent.
+        alive_at: When the newest heartbeat, or other entry of the log key, was written; None
+            without one.
+        remarks: What a reader should know and what is no fault of the ledger, in sentences.
         waiting: Acknowledged entries that no checkpoint covers yet.
         remembered: Size of the checkpoint that this machine remembers and the ledger extends; 0 if
             it remembers none.
-        alive_at: When the newest heartbeat, or other entry of the log key, was written; None
-            without one.
         anchors: What was found of each anchor, in words.
-        remarks: What a reader should know and what is no fault of the ledger, in sentences.
     """
 
     origin: str
-    size: int = 0
-    root_hash: str = EMPTY_ROOT.hex()
-    kinds: Mapping[str, int] = field(default_factory=dict)
-    opened: int = 0
-    closed: int = 0
-    unaccounted: tuple[Place, ...] = ()
-    problems: tuple[str, ...] = ()
-    unknown_keys: tuple[str, ...] = ()
-    earlier: int = 0
+    size: int
+    root_hash: str
+    kinds: Mapping[str, int]
+    opened: int
+    closed: int
+    unaccounted: tuple[Place, ...]
+    problems: tuple[str, ...]
+    unknown_keys: tuple[str, ...]
+    earlier: int
+    alive_at: datetime | None
+    remarks: tuple[str, ...]
     waiting: int = 0
     remembered: int = 0
-    alive_at: datetime | None = None
     anchors: tuple[str, ...] = ()
-    remarks: tuple[str, ...] = ()
 
     @property
     def is_fine(self) -> bool:
@@ -264,7 +264,7 @@ class _Reading:
         self._compare("The signed checkpoint", checkpoint, self._size, self._root())
         for kept in self._earlier:
             what = "A checkpoint kept elsewhere"
-            size, root = min(kept.size, self._size), self._roots.get(kept.size, "")
+            size, root = min(kept.size, self._size), self._roots.get(kept.size)
             self._extended += self._compare(what, kept, size, root)
 
     def report(self, now: datetime | None) -> Report:
@@ -306,7 +306,7 @@ class _Reading:
         self._grow()
         return root_of_peaks(self._grown.peaks, self._grown.size).hex()
 
-    def _compare(self, what: str, checkpoint: Checkpoint, size: int, root_hash: str) -> bool:
+    def _compare(self, what: str, checkpoint: Checkpoint, size: int, root_hash: str | None) -> bool:
         found = len(self.problems)
         if checkpoint.origin != self._origin:
             self.problems.append(f"{what} is of another log, {checkpoint.origin}.")

@@ -88,3 +88,12 @@ def test_what_was_erased_meanwhile_is_accounted_for_by_later_entries(
     report = check(golden, leaves, name)
     assert report.unaccounted == ((1, "texts.summary"),)
     assert len(report.problems) == 1
+
+
+def test_an_entry_of_an_unknown_key_may_account_for_them(golden: Any, leaves: list[bytes]) -> None:
+    report = check(golden, [*leaves, golden.leaf("stranger")])
+    assert (report.exit_code, report.problems) == (3, ())
+    assert report.unaccounted == ((1, "people.developer"), (1, "texts.summary"))
+    assert [remark.rpartition("; ")[2] for remark in report.remarks] == [
+        "one of an unknown key may."
+    ]

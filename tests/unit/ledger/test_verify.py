@@ -468,3 +468,67 @@ def test_only_checkpoints_that_fit_are_said_to_be_extended(golden: Any) -> None:
     report = check(golden, golden.leaves, golden.note, fits, longer, altered)
     assert (report.earlier, len(report.problems)) == (1, 2)
     assert "extends 1 checkpoint(s)" in "\n".join(report.lines())
+
+
+def test_the_report_as_json_says_all_of_it(golden: Any) -> None:
+    leaves = [*golden.leaves, golden.leaf("mallory"), b"junk"]
+    report = check(golden, leaves, golden.sign(leaves), disclose=lambda key: {})
+    report = replace(report, waiting=2, remembered=3, anchors=("seen",), remarks=("silence",))
+    assert report.as_json() == {
+        "fine": False,
+        "origin": golden.origin,
+        "entries": 5,
+        "root_hash": MerkleTree(leaf_hash(leaf) for leaf in leaves).root().hex(),
+        "kinds": {"approval.voted": 1, "data.validated": 1, "genesis": 1},
+        "opened": 0,
+        "closed": 2,
+        "unaccounted": [[2, "people.voter"], [2, "texts.comment"]],
+        "waiting": 2,
+        "earlier_checkpoints": 0,
+        "remembered": 3,
+        "alive_at": "2026-01-02T03:04:05.678Z",
+        "anchors": ["seen"],
+        "remarks": ["silence"],
+        "problems": list(report.problems),
+        "unknown_keys": list(report.unknown_keys),
+    }
+    assert [line[:31] for line in report.problems] == ["Entry 4 counts for nothing: Not"]
+    assert [line[:30] for line in report.unknown_keys] == ["Entry 3 counts for nothing: It"]
+    plain = check(golden, [], golden.sign([])).as_json()
+    assert (plain["fine"], plain["waiting"], plain["remembered"]) == (True, 0, 0)
+    assert (plain["alive_at"], plain["anchors"], plain["remarks"]) == (None, [], [])
+
+
+def test_the_report_in_lines_says_what_there_is_to_say(golden: Any) -> None:
+    report = check(golden, golden.leaves, golden.note)
+    lines = report.lines()
+    assert lines[:3] == ["The ledger verifies.", "Checked:", f"  log {golden.origin}"]
+    assert lines[3].startswith("  3 entries, ")
+    assert lines[3].endswith(f" root {report.root_hash}")
+    assert lines[4].startswith("  3 of them are well-formed")
+    assert lines[5:7] == [
+        "  2 names and texts are what was committed to; 0 are closed",
+        "  newest heartbeat, or other entry of the log key: 2026-01-02 03:04:05 UTC by its clock",
+    ]
+    assert lines[7] == "Not proven by this:"
+    more = replace(report, alive_at=None, remembered=2, anchors=("seen",), waiting=4, earlier=1)
+    more = replace(more, unknown_keys=("stranger",), remarks=("silence",))
+    found = more.with_problems(["altered"]).lines()
+    assert found[:4] == ["THE LEDGER DOES NOT VERIFY.", "  ! altered", "  ! stranger", "Checked:"]
+    assert found[8:14] == [
+        "  the ledger extends 1 checkpoint(s) kept elsewhere",
+        "  it extends the 2 entries that this machine remembers",
+        "  seen",
+        "  4 acknowledged entries wait for the next checkpoint",
+        "Remarks:",
+        "  silence",
+    ]
+    assert found[14:] == lines[7:]
+
+
+def test_not_more_problems_are_listed_than_somebody_reads(golden: Any) -> None:
+    report = check(golden, golden.leaves, golden.note)
+    for number, last in ((100, "  ! 99"), (101, "  ! and 1 more"), (500, "  ! and 400 more")):
+        lines = report.with_problems(map(str, range(number))).lines()
+        assert lines[100] == "  ! 99"
+        assert lines[lines.index("Checked:") - 1] == last
