@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from airflow_mlgov.errors import NotEntitledError, NotInForceError, UnknownSubjectError
+from airflow_mlgov.errors import (
+    GuardRefusedError,
+    NotEntitledError,
+    NotInForceError,
+    UnknownSubjectError,
+)
 
 _STATUS: dict[type[Exception], int] = {
     NotEntitledError: 403,
     UnknownSubjectError: 404,
     NotInForceError: 409,
+    GuardRefusedError: 409,
 }
 
 

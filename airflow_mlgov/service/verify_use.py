@@ -136,7 +136,7 @@ def clear_approval(gov: Governance, view: LedgerView, use: Use, version: Digest)
     if approval.used_by is None:
         _refuse_open_high_findings(gov, view, use, version)
     else:
-        _refuse_replaced(view, approval.used_by, approval)
+        refuse_replaced(view, approval.used_by, approval.request.digest)
     return _still_holds(gov, use, version, approval)
 
 

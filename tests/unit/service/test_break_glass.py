@@ -473,7 +473,6 @@ def test_a_run_that_asked_for_nothing_promotes_what_was_opened(case):
 
 def test_whoever_must_be_somebody_else_is_not_erased_before_it_is_confirmed(case):
     glass = case.break_it()
-    case.pass_hours(24 * 365 * 11)
 
     def kept() -> set[tuple[str, str]]:
         view = case.gov.ledger.view()
@@ -482,7 +481,7 @@ def test_whoever_must_be_somebody_else_is_not_erased_before_it_is_confirmed(case
             (entry.kind, field)
             for entry in view.select("model.trained", "breakglass.used", "breakglass.confirmed")
             for field in entry.people
-            if rules.obstacle(entry, f"people.{field}")
+            if "break glass" in getattr(rules.obstacle(entry, f"people.{field}"), "reason", "")
         }
 
     did, built = ("breakglass.used", "used_by"), ("model.trained", "developer")
@@ -490,7 +489,6 @@ def test_whoever_must_be_somebody_else_is_not_erased_before_it_is_confirmed(case
     case.confirm(glass, VICTOR)
     assert kept() == {did, built, ("breakglass.confirmed", "confirmed_by")}
     case.confirm(glass, OSCAR)
-    case.pass_hours(24 * 365 * 11)
     assert kept() == set()
 
 
