@@ -7,10 +7,12 @@ that the author of a DAG cannot choose the approvers.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
+from functools import cached_property
 from typing import Any
 
+from airflow_mlgov.policy.conditions import Condition
 from airflow_mlgov.policy.retention import STANDARD_YEARS
 from airflow_mlgov.policy.tiers import STANDARD_TIERS, TierRule
 from airflow_mlgov.records.digest import Digest
@@ -29,12 +31,14 @@ class Seat:
         users: Ids or names of those who may.
         veto: Whether one rejection by a holder ends the request; without it a rejection takes the
             holder's own place out, and the request ends when too few places are left.
+        roles: Roles of the auth manager whose holders may, too; ``users`` may then be empty.
     """
 
     role: str
     count: int
     users: tuple[str, ...]
     veto: bool = True
+    roles: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +80,12 @@ class Reminders:
     Attributes:
         after_days: Days after the request, rising.
         escalate_after_days: Days after which it tells its escalation notifiers too; None for never.
+        escalate_to: Ids or names of those whom these are to tell.
     """
 
     after_days: tuple[int, ...]
     escalate_after_days: int | None
+    escalate_to: tuple[str, ...] = ()
 
     def moments(self, asked_at: datetime) -> tuple[datetime, ...]:
         """Return when a gate that asked at a moment speaks again, in order."""
@@ -103,6 +109,23 @@ class FindingRules:
 
 
 @dataclass(frozen=True, slots=True)
+class BreakGlass:
+    """Use without an approval in an emergency, which others confirm afterwards.
+
+    Attributes:
+        users: Ids or names of those who may break the glass, at least one.
+        max_hours: Hours that it lasts at most, 1 to 168.
+        quorum: Seats that must confirm it afterwards; whoever broke the glass sits on none of them.
+        confirm_within_days: Days within which they must, 1 to 30.
+    """
+
+    users: tuple[str, ...]
+    max_hours: int
+    quorum: tuple[Seat, ...]
+    confirm_within_days: int
+
+
+@dataclass(frozen=True, slots=True)
 class PlannedTest:
     """One line of a validation plan.
 
@@ -121,7 +144,7 @@ class PlannedTest:
     options: dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class PolicyPack:
     """The rules for a group of models.
 
@@ -149,6 +172,8 @@ class PolicyPack:
             never.
         reminders: When a gate that waits speaks again; None for never.
         findings: Who settles findings; None if those on the seats close them and nobody may accept.
+        conditions: What approvers may attach to an approval.
+        break_glass: How a model is used without an approval in an emergency; None for never.
     """
 
     id: str
@@ -172,6 +197,8 @@ class PolicyPack:
     decide_within_days: int | None = None
     reminders: Reminders | None = None
     findings: FindingRules | None = None
+    conditions: tuple[Condition, ...] = ()
+    break_glass: BreakGlass | None = None
 
     @property
     def users(self) -> tuple[str, ...]:
@@ -219,18 +246,27 @@ class PolicyPack:
         except OverflowError:
             return None
 
-    def canonical_seats(self) -> tuple[Seat, ...]:
-        """Return the seats with each person under the one name that stands for them."""
+    def canonical_seats(self, seats: Iterable[Seat] | None = None) -> tuple[Seat, ...]:
+        """Return seats with each person under the one name that stands for them.
+
+        Args:
+            seats: Seats; None for those that must approve.
+        """
         return tuple(
-            Seat(seat.role, seat.count, _each_once(map(self.canonical, seat.users)), seat.veto)
-            for seat in self.seats
+            replace(seat, users=_each_once(map(self.canonical, seat.users)))
+            for seat in (self.seats if seats is None else seats)
         )
 
     def _also(self, name: str) -> tuple[str, ...]:
+        return self._groups.get(name.casefold(), ())
+
+    @cached_property
+    def _groups(self) -> dict[str, tuple[str, ...]]:
+        groups: dict[str, tuple[str, ...]] = {}
         for group in self.identities:
-            if name.casefold() in {alias.casefold() for alias in group}:
-                return group
-        return ()
+            for alias in group:
+                groups.setdefault(alias.casefold(), group)
+        return groups
 
 
 def _each_once(names: Iterable[str]) -> tuple[str, ...]:

@@ -9,7 +9,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from airflow_mlgov.errors import DocumentError
-from airflow_mlgov.policy.pack import PlannedTest, Reminders, Seat, Segregation
+from airflow_mlgov.policy.conditions import Condition
+from airflow_mlgov.policy.conditions import ConditionKind as Kind
+from airflow_mlgov.policy.pack import BreakGlass, PlannedTest, Reminders, Seat, Segregation
 from airflow_mlgov.policy.pack_file import inspect_pack, parse_pack, read_packs
 from airflow_mlgov.records.digest import Digest
 from airflow_mlgov.records.governance import Assurance, Severity
@@ -116,7 +118,7 @@ def test_the_golden_pack_reads_as_it_always_did(pack_text) -> None:
         ("  requester: true\n", "", "segregation.requester", "missing", "Add 'requester'"),
         ("count: 1", "count: 0", "seats.0.count", "0 is less than 1", "from 1 on"),
         ("count: 1", "count: 2", "seats.0.count", "needs 2 people and lists 1", "Add users"),
-        ("users: [olivia]", "users: []", "seats.0.users", "at least 1 must be listed", "User ids"),
+        ("users: [olivia]", "users: []", "seats.0.users", "nobody may sit", "List users"),
         ("users: [olivia]", "users: [17]", "seats.0.users.0", "text is needed", "quotation marks"),
         (
             "users: [olivia]",
@@ -333,7 +335,17 @@ absences:
   - {user: olivia, first_day: 2026-12-21, last_day: 2027-01-03, deputy: dora, reason: leave}
   - {user: victor, first_day: 2026-12-21, last_day: 2026-12-21, reason: training}
 decide_within_days: 14
-reminders: {after_days: [7, 3], escalate_after_days: 10}
+reminders: {after_days: [7, 3], escalate_after_days: 10, escalate_to: [vera]}
+conditions:
+  - {id: small, title: At most 1000 rows in a run, kind: max_rows_per_run, value: 1000}
+  - {id: cards, title: Cards only, kind: segment, column: PRODUCT, values: [card, "7"]}
+  - {id: pilot, title: A pilot of 30 days, kind: end_after_days, days: 30}
+  - {id: watch, title: Watched, kind: monitoring, test: stability.psi, within_days: 180}
+break_glass:
+  users: [erin, olivia]
+  max_hours: 24
+  quorum: [{role: risk_committee, count: 1, users: [victor, olivia], roles: [Risk]}]
+  confirm_within_days: 5
 """
 
 
@@ -352,13 +364,53 @@ def test_who_is_who_who_is_away_and_how_long_it_may_take(pack_text) -> None:
     assert "dora" in pack.users
     asked = datetime(2026, 1, 1, tzinfo=UTC)
     assert pack.decide_by(asked) == datetime(2026, 1, 15, tzinfo=UTC)
-    assert pack.reminders == Reminders((3, 7), 10)
+    assert pack.reminders == Reminders((3, 7), 10, ("vera",))
     assert [moment.day for moment in pack.reminders.moments(asked)] == [4, 8, 11]
+
+
+def test_conditions_and_break_glass(pack_text) -> None:
+    pack = parse_pack(in_use(pack_text), "p.yaml")
+    assert pack.conditions == (
+        Condition("small", "At most 1000 rows in a run", Kind.MAX_ROWS_PER_RUN, value=1000),
+        Condition("cards", "Cards only", Kind.SEGMENT, column="PRODUCT", values=("card", "7")),
+        Condition("pilot", "A pilot of 30 days", Kind.END_AFTER_DAYS, days=30),
+        Condition("watch", "Watched", Kind.MONITORING, test="stability.psi", within_days=180),
+    )
+    committee = Seat("risk_committee", 1, ("victor", "olivia"), roles=("Risk",))
+    assert pack.break_glass == BreakGlass(("erin", "olivia"), 24, (committee,), 5)
+    quorum = next(line for line in IN_USE.splitlines(keepends=True) if "quorum" in line)
+    without = in_use(pack_text, quorum, "").replace(b"[erin, olivia]", b"[erin]")
+    assert parse_pack(without, "p.yaml").break_glass.quorum == pack.seats
 
 
 @pytest.mark.parametrize(
     ("old", "new", "path", "said"),
     [
+        (", escalate_after_days: 10", "", "reminders.escalate_to", "when these are told"),
+        ("value: 1000}", "value: 0}", "conditions.0.value", "0 is less than 1"),
+        (", value: 1000}", "}", "conditions.0.value", "max_rows_per_run needs 'value'"),
+        (", column: PRODUCT", "", "conditions.1.column", "segment needs 'column'"),
+        ("days: 30}", "days: 30, value: 1}", "conditions.2.value", "reads no 'value'"),
+        ("days: 30}", "days: 180}", "conditions.2.days", "ends after 180 days anyway"),
+        ("stability.psi", "stability.pis", "conditions.3.test", "there is no test"),
+        ("within_days: 180", "within_days: 181", "conditions.3.within_days", "before it is due"),
+        ("kind: monitoring", "kind: monitor", "conditions.3.kind", "not one of"),
+        ("id: watch", "id: pilot", "conditions.3.id", "listed twice"),
+        ("users: [erin, olivia]", "users: []", "break_glass.users", "at least 1 must be listed"),
+        ("max_hours: 24", "max_hours: 169", "break_glass.max_hours", "169 is more than 168"),
+        (
+            "[victor, olivia], roles: [Risk]",
+            '["17"]',
+            "break_glass.users.1",
+            "nobody is left for the seat 'risk_committee'",
+        ),
+        (
+            "count: 1, users: [victor, olivia], roles: [Risk]",
+            "count: 2, users: [victor]",
+            "break_glass.quorum.0.count",
+            "needs 2 people and lists 1",
+        ),
+        ("roles: [Risk]", "roles: []", "break_glass.quorum.0.roles", "at least 1 must be listed"),
         ("Olivia Example]", "Olivia Example]\n  - [x, Olivia]", "identities.1", "two identities"),
         ("last_day: 2027-01-03", "last_day: 2026-12-20", "absences.0.last_day", "before it begins"),
         (
@@ -384,4 +436,42 @@ def test_who_is_who_who_is_away_and_how_long_it_may_take(pack_text) -> None:
 def test_what_is_wrong_with_them_is_placed(pack_text, old, new, path, said) -> None:
     problems = inspect_pack(in_use(pack_text, old, new), "p.yaml")[1]
     found = {problem.path: problem.problem for problem in problems}
+    assert said in found.get(path, "") if path else found == {}, found
+
+
+ZOE_AWAY = """
+absences:
+  - {user: zoe, first_day: 2026-01-01, last_day: 2026-01-02, deputy: victor, reason: leave}
+"""
+WITH_ROLES = "users: [olivia], roles: [Owner, Op], veto: false"
+
+
+@pytest.mark.parametrize(
+    ("seat", "more", "path", "said"),
+    [
+        (WITH_ROLES, "decide_within_days: 9\n", "", ""),
+        ("users: [], roles: [Owner], count: 3", "", "", ""),
+        (WITH_ROLES, "", "seats.0.veto", "nobody can say when rejections end"),
+        ("users: [olivia], roles: [' Op']", "", "seats.0.roles.0", "cannot stand here"),
+        ("users: [olivia], roles: [1]", "", "seats.0.roles.0", "text is needed"),
+        (
+            "users: [olivia], roles: [Op]",
+            ZOE_AWAY.replace("deputy: victor, ", ""),
+            "",
+            "",
+        ),
+        (
+            "users: [olivia], roles: [Op]",
+            ZOE_AWAY,
+            "absences.0.deputy",
+            "no seat lists 'zoe' by name",
+        ),
+    ],
+)
+def test_seats_for_holders_of_roles(pack_text, seat, more, path, said) -> None:
+    count = "" if "count" in seat else "count: 1, "
+    old = "  - role: model_owner\n    count: 1\n    users: [olivia]\n"
+    assert old in pack_text.text
+    text = pack_text.text.replace(old, f"  - {{role: model_owner, {count}{seat}}}\n") + more
+    found = {p.path: p.problem for p in inspect_pack(text.encode(), "p.yaml")[1]}
     assert said in found.get(path, "") if path else found == {}, found
