@@ -228,9 +228,8 @@ class PolicyPack:
 
     def absence_of(self, user: str, on: date) -> Absence | None:
         """Return the absence of a user on a day, or None."""
-        for absence in self.absences:
-            is_meant = self.canonical(absence.user) == self.canonical(user)
-            if is_meant and absence.first_day <= on <= absence.last_day:
+        for absence in self._absences.get(self.canonical(user), ()):
+            if absence.first_day <= on <= absence.last_day:
                 return absence
         return None
 
@@ -267,6 +266,13 @@ class PolicyPack:
             for alias in group:
                 groups.setdefault(alias.casefold(), group)
         return groups
+
+    @cached_property
+    def _absences(self) -> dict[str, list[Absence]]:
+        absences: dict[str, list[Absence]] = {}
+        for absence in self.absences:
+            absences.setdefault(self.canonical(absence.user), []).append(absence)
+        return absences
 
 
 def _each_once(names: Iterable[str]) -> tuple[str, ...]:

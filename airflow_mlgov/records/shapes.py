@@ -127,7 +127,7 @@ SHAPES: Mapping[str, Shape] = MappingProxyType(
         **dict.fromkeys(("due_at", "answered_at", "until"), MOMENT),
         **dict.fromkeys(("rows", "columns", "vote_index", "size", "count", "rotations"), _COUNT),
         "interval_s": _integer("a whole number of seconds from 1 to 31,536,000", 1, 31_536_000),
-        **dict.fromkeys(("reasons", "differs"), _TEXTS),
+        **dict.fromkeys(("reasons", "differs", "roles"), _TEXTS),
         **dict.fromkeys(("request", "statement"), OBJECT),
         "choice": _one_of(*Choice),
         "role": _one_of(*KeyRole),
