@@ -23,8 +23,9 @@ from airflow_mlgov.service.vote import MAX_COMMENT
 
 SEAL_TIMEOUT_S = 20.0
 """How long an approver waits for a checkpoint over the vote: a gate counts what is sealed."""
-from airflow_mlgov.policy.pack import PolicyPack
-from airflow_mlgov.policy.tally import DECIDED_BEFORE, VOTED_BEFORE, Decision, Tally, tally
+MAX_ROLES, MAX_ROLE = 50, 128
+"""Roles that are put on record, and characters of each."""
+_REPEATED = frozenset({VOTED_BEFORE, DECIDED_BEFORE})
 
 
 @dataclass(frozen=True, slots=True)
