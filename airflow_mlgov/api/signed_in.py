@@ -52,3 +52,13 @@ def may_read(user: BaseUser) -> Callable[[str], bool]:
 def person_of(user: BaseUser) -> Person:
     """Return who is signed in, as the ledger names people."""
     return Person(str(user.get_id()), str(user.get_name()))
+
+
+def roles_of(user: BaseUser) -> tuple[str, ...]:
+    """Return the names of a user's roles, sorted; none where the auth manager has no roles.
+
+    SimpleAuthManager knows one role a user, by name; the FAB auth manager a list of roles.
+    """
+    one = getattr(user, "role", None)
+    several = getattr(user, "roles", None) or ()
+    return tuple(sorted({str(getattr(role, "name", role)) for role in (one, *several) if role}))

@@ -23,7 +23,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from airflow_mlgov.api.messages import read_body, send_json
-from airflow_mlgov.api.signed_in import SIGN_IN, person_of, user_of
+from airflow_mlgov.api.signed_in import SIGN_IN, person_of, roles_of, user_of
 from airflow_mlgov.dossiers.approval_form import ANSWER_READ, CHOICES, COUNTED
 from airflow_mlgov.errors import MlgovError, VoteRefusedError
 from airflow_mlgov.records.digest import Digest
@@ -220,6 +220,7 @@ def _ballot(form: AskedForm, answer: dict[str, Any], user: BaseUser) -> Ballot:
         person=person_of(user),
         counted=form.counted,
         has_ended=form.has_ended,
+        roles=roles_of(user),
     )
 
 

@@ -19,9 +19,10 @@ def notice_of(standing: Standing, action_url: str, *, is_reminder: bool) -> dict
 
     Returns:
         ``model``, ``version``, ``target``, ``request``, ``action_url``; ``open_seats``: a list of
-        ``{"role", "open", "who_may"}``; ``decide_by`` (ISO 8601, or None), ``is_reminder`` and
-        ``is_escalated``.
+        ``{"role", "open", "who_may"}``; ``decide_by`` (ISO 8601, or None), ``is_reminder``,
+        ``is_escalated`` and ``escalate_to``: whom the pack names for that.
     """
+    reminders = standing.pack.reminders
     return {
         **subject_of(standing),
         "action_url": action_url,
@@ -37,6 +38,7 @@ def notice_of(standing: Standing, action_url: str, *, is_reminder: bool) -> dict
         "decide_by": standing.decide_by.isoformat() if standing.decide_by else None,
         "is_reminder": is_reminder,
         "is_escalated": standing.is_escalated,
+        "escalate_to": list(reminders.escalate_to) if reminders else [],
     }
 
 

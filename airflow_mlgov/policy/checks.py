@@ -6,7 +6,8 @@ Reading a folder stops at the first error; checking lists every error of every f
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, time
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -19,6 +20,7 @@ from airflow_mlgov.policy.pack import PolicyPack
 from airflow_mlgov.policy.pack_file import inspect_pack, pack_clash
 from airflow_mlgov.policy.schema import Departure, suggestion
 from airflow_mlgov.policy.seating import unseated
+from airflow_mlgov.policy.tally import Electorate, eligible
 
 _Read = TypeVar("_Read", InventoryEntry, PolicyPack)
 
@@ -57,6 +59,8 @@ def check_packs(path: str | Path) -> Checked[PolicyPack]:
             found.errors.append(parse_yaml(source, file).locate(clash))
         else:
             found.good[pack.id] = pack
+            located = map(parse_yaml(source, file).locate, _absence_warnings(pack))
+            found.warnings.extend(located)
     return found
 
 
@@ -103,6 +107,20 @@ def _sources(
             errors.append(error)
         else:
             yield str(file), source
+
+
+def _absence_warnings(pack: PolicyPack) -> Iterator[Departure]:
+    """Yield where, while people are away, requests could only wait."""
+    nobody = Electorate(None, ())
+    for index, absence in enumerate(pack.absences):
+        day = datetime.combine(absence.first_day, time(), UTC)
+        seats = [replace(seat, users=eligible(pack, seat, nobody, day)) for seat in pack.seats]
+        empty = unseated(pack.canonical_seats(seats))
+        if empty:
+            problem = f"on {absence.first_day} nobody is left for the seat {empty.role!r}: "
+            problem += "requests wait until somebody is back."
+            remedy = "Name a deputy who has no place of their own, or add users to that seat."
+            yield Departure(("absences", index), problem, remedy)
 
 
 def _own_warnings(entry: InventoryEntry) -> Iterator[Departure]:

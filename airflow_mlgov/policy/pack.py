@@ -7,8 +7,9 @@ that the author of a DAG cannot choose the approvers.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
+from functools import cached_property
 from typing import Any
 
 from airflow_mlgov.policy.retention import STANDARD_YEARS
@@ -29,12 +30,14 @@ class Seat:
         users: Ids or names of those who may.
         veto: Whether one rejection by a holder ends the request; without it a rejection takes the
             holder's own place out, and the request ends when too few places are left.
+        roles: Roles of the auth manager whose holders may, too; ``users`` may then be empty.
     """
 
     role: str
     count: int
     users: tuple[str, ...]
     veto: bool = True
+    roles: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +79,12 @@ class Reminders:
     Attributes:
         after_days: Days after the request, rising.
         escalate_after_days: Days after which it tells its escalation notifiers too; None for never.
+        escalate_to: Ids or names of those whom these are to tell.
     """
 
     after_days: tuple[int, ...]
     escalate_after_days: int | None
+    escalate_to: tuple[str, ...] = ()
 
     def moments(self, asked_at: datetime) -> tuple[datetime, ...]:
         """Return when a gate that asked at a moment speaks again, in order."""
@@ -138,7 +143,7 @@ class PlannedTest:
     options: dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class PolicyPack:
     """The rules for a group of models.
 
@@ -220,9 +225,8 @@ class PolicyPack:
 
     def absence_of(self, user: str, on: date) -> Absence | None:
         """Return the absence of a user on a day, or None."""
-        for absence in self.absences:
-            is_meant = self.canonical(absence.user) == self.canonical(user)
-            if is_meant and absence.first_day <= on <= absence.last_day:
+        for absence in self._absences.get(self.canonical(user), ()):
+            if absence.first_day <= on <= absence.last_day:
                 return absence
         return None
 
@@ -238,11 +242,15 @@ class PolicyPack:
         except OverflowError:
             return None
 
-    def canonical_seats(self) -> tuple[Seat, ...]:
-        """Return the seats with each person under the one name that stands for them."""
+    def canonical_seats(self, seats: Iterable[Seat] | None = None) -> tuple[Seat, ...]:
+        """Return seats with each person under the one name that stands for them.
+
+        Args:
+            seats: Seats; None for those that must approve.
+        """
         return tuple(
-            Seat(seat.role, seat.count, _each_once(map(self.canonical, seat.users)), seat.veto)
-            for seat in self.seats
+            replace(seat, users=_each_once(map(self.canonical, seat.users)))
+            for seat in (self.seats if seats is None else seats)
         )
 
     @property
@@ -251,10 +259,22 @@ class PolicyPack:
         return frozenset(user for seat in self.canonical_seats() for user in seat.users)
 
     def _also(self, name: str) -> tuple[str, ...]:
+        return self._groups.get(name.casefold(), ())
+
+    @cached_property
+    def _groups(self) -> dict[str, tuple[str, ...]]:
+        groups: dict[str, tuple[str, ...]] = {}
         for group in self.identities:
-            if name.casefold() in {alias.casefold() for alias in group}:
-                return group
-        return ()
+            for alias in group:
+                groups.setdefault(alias.casefold(), group)
+        return groups
+
+    @cached_property
+    def _absences(self) -> dict[str, list[Absence]]:
+        absences: dict[str, list[Absence]] = {}
+        for absence in self.absences:
+            absences.setdefault(self.canonical(absence.user), []).append(absence)
+        return absences
 
 
 def _each_once(names: Iterable[str]) -> tuple[str, ...]:

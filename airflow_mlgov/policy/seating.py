@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 def unseated(seats: Sequence[Seat], barred: Collection[str] = ()) -> Seat | None:
     """Return the first seat for which nobody is left if each person takes one chair, or None.
 
+    Who holds a role is not known here: for a seat that names roles somebody is always left.
+
     Args:
         seats: The seats of a pack.
         barred: Ids or names of people who may sit nowhere.
@@ -24,7 +26,7 @@ def unseated(seats: Sequence[Seat], barred: Collection[str] = ()) -> Seat | None
     out = {name.casefold() for name in barred}
     taken: dict[str, Seat] = {}
     for seat in seats:
-        for _ in range(seat.count):
+        for _ in range(0 if seat.roles else seat.count):
             if not _seat_one(seat, taken, out, set()):
                 return seat
     return None

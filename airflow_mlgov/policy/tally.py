@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from enum import StrEnum
 
 from airflow_mlgov.policy.pack import PolicyPack, Seat
@@ -101,10 +101,14 @@ class Tally:
 
 @dataclass(frozen=True, slots=True)
 class _Counted:
-    """A vote that counts, and in whose place: the voter's own, or that of an absent user."""
+    """A vote that counts, in whose place (the voter's own or an absent user's), and on which seats.
+
+    Seats are numbered as the pack lists them.
+    """
 
     vote: Vote
     place: str
+    seats: frozenset[int]
 
 
 def tally(
@@ -139,18 +143,24 @@ def tally(
 def eligible(pack: PolicyPack, seat: Seat, electorate: Electorate, on: datetime) -> tuple[str, ...]:
     """Return who may fill a seat at a moment, in the order and under the names that it lists.
 
+    Who holds a role that it names is not known before they vote.
+
     Args:
         pack: The pack.
         seat: One of its seats.
         electorate: Whom segregation of duties keeps out.
-        on: The moment; who is away then is replaced by the deputy, if there is one.
+        on: The moment; who is away then is replaced by the deputy, if there is one who has no place
+            of their own.
     """
-    barred = _barred(pack, electorate)
+    barred, day = _barred(pack, electorate), on.astimezone(UTC).date()
+    listed = set(_listed(pack))
     present: dict[str, str] = {}
     for user in seat.users:
-        absence = pack.absence_of(user, on.astimezone(UTC).date())
+        absence = pack.absence_of(user, day)
         who = absence.deputy if absence else user
-        if who is not None and pack.canonical(who) not in barred:
+        if who is None or pack.absence_of(who, day) or (absence and pack.canonical(who) in listed):
+            continue
+        if barred.isdisjoint((pack.canonical(user), pack.canonical(who))):
             present.setdefault(pack.canonical(who), who)
     return tuple(present.values())
 
@@ -174,12 +184,14 @@ class _Count:
             return "", ()
         if vote.choice is Choice.WITHDRAW:
             return "", tuple(self._objections_to_withdrawal(vote, voter))
-        places = _places(self._pack, voter, vote.cast_at)
+        places = self._places(vote, voter)
         reasons = [
             *_limits(self._pack, vote, self._electorate),
             *_duties(self._pack, voter, self._electorate),
-            *_no_place(self._pack, voter, places),
+            *_no_place(self._pack, vote, voter, places),
         ]
+        held = [own.place for own in self._of(voter, [*self.approvals, *self.objections])]
+        places = [place for place in held if place in places] or places
         if vote.choice is Choice.APPROVE:
             taken = {other.place for other in self.approvals}
             if self._of(voter, self.approvals):
@@ -200,12 +212,13 @@ class _Count:
             return Decision.OPEN
         self.approvals = [other for other in self.approvals if other.place != place]
         self.objections = [other for other in self.objections if other.place != place]
+        counted = _Counted(vote, place, self._seats(vote, place))
         if vote.choice is Choice.APPROVE:
-            self.approvals.append(_Counted(vote, place))
+            self.approvals.append(counted)
             is_full = all(not seat.open_count for seat in _seated(self._pack, self.approvals))
             return Decision.GRANTED if is_full else Decision.OPEN
-        self.objections.append(_Counted(vote, place))
-        is_over = _is_veto(self._pack, place) or self._is_hopeless()
+        self.objections.append(counted)
+        is_over = self._is_veto(counted) or self._is_hopeless()
         return Decision.DENIED if is_over else Decision.OPEN
 
     def _objections_to_withdrawal(self, vote: Vote, voter: Person) -> Iterable[str]:
@@ -220,6 +233,39 @@ class _Count:
 
     def _is_requester(self, voter: Person | None) -> bool:
         return bool(self._pack.names(voter) & self._pack.names(self._electorate.requester))
+
+    def _places(self, vote: Vote, voter: Person) -> list[str]:
+        """Return in whose place somebody votes: their own, else those of whom they are the deputy.
+
+        Whoever is away has none, and nobody has that of somebody who may not vote.
+        """
+        pack, names, day = self._pack, self._pack.names(voter), _day(vote)
+        if any(pack.absence_of(name, day) for name in names):
+            return []
+        listed = [user for user in _listed(pack) if user in names]
+        if listed or any(_holds(vote, seat) for seat in pack.seats):
+            return listed or [pack.canonical(voter.id)]
+        barred = _barred(pack, self._electorate)
+        absences = {user: pack.absence_of(user, day) for user in _listed(pack)}
+        return [
+            user
+            for user, absence in absences.items()
+            if absence and user not in barred and names & pack.names(absence.deputy)
+        ]
+
+    def _seats(self, vote: Vote, place: str) -> frozenset[int]:
+        """Return on which seats a vote may sit in a place: a deputy holds no role for another."""
+        is_own = place in self._pack.names(vote.voter)
+        return frozenset(
+            number
+            for number, seat in enumerate(self._pack.canonical_seats())
+            if place in seat.users or (is_own and _holds(vote, seat))
+        )
+
+    def _is_veto(self, objection: _Counted) -> bool:
+        """Whether a rejection ends the request; one that has lost its place does."""
+        seats = [self._pack.seats[number] for number in objection.seats]
+        return not seats or any(seat.veto for seat in seats)
 
     def _is_hopeless(self) -> bool:
         """Whether too few places are left to fill all seats."""
@@ -245,26 +291,22 @@ def _duties(pack: PolicyPack, voter: Person, electorate: Electorate) -> Iterable
         yield "the voter is a developer of this version"
 
 
-def _no_place(pack: PolicyPack, voter: Person, places: Sequence[str]) -> Iterable[str]:
+def _no_place(pack: PolicyPack, vote: Vote, voter: Person, places: Sequence[str]) -> Iterable[str]:
     if places:
         return
-    if any(pack.canonical(user) in pack.names(voter) for user in _listed(pack)):
+    if any(pack.absence_of(name, _day(vote)) for name in pack.names(voter)):
         yield "the policy pack says that the voter is away on that day"
     else:
         yield "the voter is on no seat of the policy pack"
 
 
-def _places(pack: PolicyPack, voter: Person, at: datetime) -> list[str]:
-    """Return in whose place somebody votes: their own, else those of whom they are the deputy."""
-    names, day = pack.names(voter), at.astimezone(UTC).date()
-    own, others = [], []
-    for user in _listed(pack):
-        absence = pack.absence_of(user, day)
-        if absence is None and pack.canonical(user) in names:
-            own.append(pack.canonical(user))
-        elif absence is not None and names & pack.names(absence.deputy):
-            others.append(pack.canonical(user))
-    return own or others
+def _day(vote: Vote) -> date:
+    return vote.cast_at.astimezone(UTC).date()
+
+
+def _holds(vote: Vote, seat: Seat) -> bool:
+    """Whether the voter held a role of a seat when voting, as the api-server saw it."""
+    return not set(seat.roles).isdisjoint(vote.roles)
 
 
 def _listed(pack: PolicyPack) -> Iterable[str]:
@@ -278,12 +320,6 @@ def _barred(pack: PolicyPack, electorate: Electorate) -> frozenset[str]:
     return requester | (pack.names(*electorate.developers) if rules.developers else frozenset())
 
 
-def _is_veto(pack: PolicyPack, place: str) -> bool:
-    """Whether a rejection from a place ends the request; one that has lost its place does."""
-    seats = [seat for seat in pack.canonical_seats() if place in seat.users]
-    return not seats or any(seat.veto for seat in seats)
-
-
 def _is_over(pack: PolicyPack, electorate: Electorate, at: datetime | None) -> bool:
     decide_by = pack.decide_by(electorate.asked_at) if electorate.asked_at else None
     return decide_by is not None and at is not None and at >= decide_by
@@ -291,12 +327,12 @@ def _is_over(pack: PolicyPack, electorate: Electorate, at: datetime | None) -> b
 
 def _seated(pack: PolicyPack, votes: Sequence[_Counted]) -> tuple[SeatTally, ...]:
     """Seat as many voters as possible, each once (bipartite matching by augmenting paths)."""
-    chairs = [seat for seat in pack.canonical_seats() for _ in range(seat.count)]
+    chairs = [number for number, seat in enumerate(pack.seats) for _ in range(seat.count)]
     sitting: dict[int, _Counted] = {}
 
     def take_chair(vote: _Counted, tried: set[int]) -> bool:
         for number, seat in enumerate(chairs):
-            if number in tried or vote.place not in seat.users:
+            if number in tried or seat not in vote.seats:
                 continue
             tried.add(number)
             if number not in sitting or take_chair(sitting[number], tried):

@@ -217,6 +217,8 @@ class Vote:
         comment: Why.
         assurance: Who vouches for it.
         cast_at: When, by the writer's clock.
+        roles: Roles of the auth manager that the voter held then, as the api-server saw it; none
+            where it did not.
     """
 
     index: int
@@ -226,3 +228,4 @@ class Vote:
     comment: str
     assurance: Assurance
     cast_at: datetime
+    roles: tuple[str, ...] = ()

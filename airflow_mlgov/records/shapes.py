@@ -128,7 +128,7 @@ SHAPES: Mapping[str, Shape] = MappingProxyType(
         **dict.fromkeys(("due_at", "answered_at", "since", "until", "confirm_by"), MOMENT),
         **dict.fromkeys(_COUNTS.split(), _COUNT),
         "interval_s": _integer("a whole number of seconds from 1 to 31,536,000", 1, 31_536_000),
-        **dict.fromkeys(("reasons", "differs", "unchecked"), _TEXTS),
+        **dict.fromkeys(("reasons", "differs", "unchecked", "roles"), _TEXTS),
         **dict.fromkeys(("request", "statement"), OBJECT),
         "choice": _one_of(*Choice),
         "role": _one_of(*KeyRole),

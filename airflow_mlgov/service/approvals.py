@@ -135,12 +135,16 @@ class Standing:
         return self.decide_by if self.decision is Decision.DENIED else None
 
     def may_still_fill(self, seat: Seat) -> tuple[str, ...]:
-        """Return who may fill a seat now: nobody who sits already or has rejected."""
+        """Return who may fill a seat now: nobody who sits already or has rejected.
+
+        Whoever may by a role stands last, in words: who holds it shows when they vote.
+        """
         voted = [vote.voter for tallied in self.count.seats for vote in tallied.votes]
         voted += [vote.voter for vote in self.count.objections]
         out = self.pack.names(*voted)
         found = eligible(self.pack, seat, self.electorate, self.counted_at)
-        return tuple(user for user in found if self.pack.canonical(user) not in out)
+        roles = (f"whoever holds the role {role}" for role in seat.roles)
+        return (*(user for user in found if self.pack.canonical(user) not in out), *roles)
 
     @property
     def expires_at(self) -> datetime | None:
@@ -359,7 +363,14 @@ def _votes(view: LedgerView, asked: SealedEntry) -> Iterator[Vote]:
                 comment=text_of(entry, "comment") or "",
                 assurance=ASSURANCE[entry.signed_by],
                 cast_at=entry.at,
+                roles=_roles(entry),
             )
+
+
+def _roles(entry: SealedEntry) -> tuple[str, ...]:
+    """Return which roles the voter held; a task cannot know, so what it says is left out."""
+    is_attested = entry.signed_by is KeyRole.ATTESTOR
+    return tuple(entry.body.get("roles", ())) if is_attested else ()
 
 
 def _use(view: LedgerView, request: ApprovalRequest) -> Use | None:

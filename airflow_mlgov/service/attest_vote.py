@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from airflow_mlgov.errors import LedgerUnavailableError, VoteRefusedError
+from airflow_mlgov.policy.pack import PolicyPack
 from airflow_mlgov.policy.tally import DECIDED_BEFORE, VOTED_BEFORE, Decision, Tally, tally
 from airflow_mlgov.records.canonical import signable_text
 from airflow_mlgov.records.clock import to_text
@@ -22,6 +23,8 @@ from airflow_mlgov.service.vote import MAX_COMMENT
 
 SEAL_TIMEOUT_S = 20.0
 """How long an approver waits for a checkpoint over the vote: a gate counts what is sealed."""
+MAX_ROLES, MAX_ROLE = 50, 128
+"""Roles that are put on record, and characters of each."""
 _REPEATED = frozenset({VOTED_BEFORE, DECIDED_BEFORE})
 
 
@@ -38,6 +41,7 @@ class Ballot:
         person: Who is signed in.
         counted: Ledger entries that the gate had read when it opened the form.
         has_ended: Whether the gate's task has ended, so that nothing waits for the answer.
+        roles: Roles of the auth manager that the person holds.
     """
 
     shown: Digest
@@ -48,6 +52,7 @@ class Ballot:
     person: Person
     counted: int = 0
     has_ended: bool = False
+    roles: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +93,7 @@ def cast_vote(gov: Governance, ballot: Ballot) -> CastVote | None:
     standing = standing_of(gov, view, ballot.shown)
     if standing is None or standing.entry.source.task != ballot.gate.task:
         return None
-    vote = _vote_of(gov, ballot, index=view.checkpoint.size)
+    vote = _vote_of(gov, standing, ballot, index=view.checkpoint.size)
     count = tally(standing.pack, (*standing.votes, vote), standing.electorate)
     reasons = _objections(standing, ballot, vote, count)
     if reasons and _REPEATED.issuperset(reasons) and _waits_to_be_counted(standing, ballot):
@@ -98,7 +103,11 @@ def cast_vote(gov: Governance, ballot: Ballot) -> CastVote | None:
         gov.ledger.append(refused, role=KeyRole.ATTESTOR)
         raise VoteRefusedError(reasons)
     seats = [seat.seat.role for seat in count.seats if vote in seat.votes]
-    named = {"choice": vote.choice, "seat": seats[0] if seats else ""}
+    named = {
+        "choice": vote.choice,
+        "seat": seats[0] if seats else "",
+        "roles": list(vote.roles),
+    }
     receipt = gov.ledger.append(
         _draft(gov, standing, ballot, "approval.voted", **named), role=KeyRole.ATTESTOR
     )
@@ -140,7 +149,7 @@ def void_vote(gov: Governance, cast: CastVote, reason: str) -> None:
     gov.ledger.append(draft, role=KeyRole.ATTESTOR)
 
 
-def _vote_of(gov: Governance, ballot: Ballot, index: int) -> Vote:
+def _vote_of(gov: Governance, standing: Standing, ballot: Ballot, index: int) -> Vote:
     return Vote(
         index=index,
         request=ballot.shown,
@@ -149,7 +158,15 @@ def _vote_of(gov: Governance, ballot: Ballot, index: int) -> Vote:
         comment=ballot.comment,
         assurance=Assurance.L1,
         cast_at=gov.clock.now(),
+        roles=_roles(standing.pack, ballot.roles),
     )
+
+
+def _roles(pack: PolicyPack, held: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the roles to put on record, those that the pack names before others."""
+    named = {role for seat in pack.seats for role in seat.roles}
+    known = {signable_text(role, MAX_ROLE) for role in held}
+    return tuple(sorted(sorted(known, key=lambda role: (role not in named, role))[:MAX_ROLES]))
 
 
 def _objections(standing: Standing, ballot: Ballot, vote: Vote, count: Tally) -> list[str]:

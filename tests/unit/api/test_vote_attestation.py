@@ -55,7 +55,9 @@ class Server:
     def __init__(self, world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         self.world, self.request = world, world.ask()
         self.airflow = Airflow(world)
-        self.user: Any = SimpleNamespace(get_id=lambda: "olivia", get_name=lambda: "Olivia")
+        self.user: Any = SimpleNamespace(
+            get_id=lambda: "olivia", get_name=lambda: "Olivia", role="OP"
+        )
         self.may_answer = True
         self.form: AskedForm | None = AskedForm(world.GATE, self.request.digest, 0, False)
 
@@ -101,6 +103,12 @@ def test_the_vote_is_on_record_before_airflow_has_the_answer(server):
     assert server.airflow.votes_before == [1]
     assert json.loads(server.airflow.bodies[0])["chosen_options"] == ["Approve"]
     assert server.votes() == 1
+
+
+def test_the_vote_says_which_roles_its_voter_holds(server):
+    server.answer()
+    (vote,) = server.world.kinds("approval.voted")
+    assert vote.body["roles"] == ["OP"]
 
 
 def test_another_answer_in_the_form_does_not_strand_this_one(server):

@@ -53,6 +53,7 @@ BODY: dict[str, Any] = {
     "vote": "sha256:" + "9" * 64,
     "stop": "sha256:" + "9" * 64,
     "seat": "model_owner",
+    "roles": ["Op", "Risk"],
     "refused": False,
     "hold": "H-00c0ffee",
     "because": "request",

@@ -315,7 +315,8 @@ def test_a_gate_can_always_try_again(
 
 def test_reminders_wake_the_gate_which_speaks_again_and_waits_again(gate: Gate) -> None:
     rules = (
-        "reminders: {after_days: [1], escalate_after_days: 2}\ndecide_within_days: 3\nvalid_days:"
+        "reminders: {after_days: [1], escalate_after_days: 2, escalate_to: [rita]}\n"
+        "decide_within_days: 3\nvalid_days:"
     )
     gate.world.with_pack("valid_days:", rules)
     gate.world.validate_model()
@@ -334,6 +335,7 @@ def test_reminders_wake_the_gate_which_speaks_again_and_waits_again(gate: Gate) 
         assert len(escalated) == day - 1
     told = gate.notified[-1]["mlgov"]
     assert told["is_escalated"]
+    assert told["escalate_to"] == ["rita"]
     assert told["request"] == str(request.digest)
     assert {seat["role"] for seat in told["open_seats"]} == {"model_owner", "independent_validator"}
     assert parked.value.timeout is not None

@@ -108,3 +108,17 @@ def test_two_files_for_one_model(tmp_path: Path, entry_text, packs) -> None:
 def test_no_such_folder(tmp_path: Path) -> None:
     with pytest.raises(DocumentError, match="no such file"):
         check_packs(tmp_path / "none")
+
+
+@pytest.mark.parametrize(
+    ("deputy", "warned"), [("", 1), (", deputy: victor", 1), (", deputy: dora", 0)]
+)
+def test_an_absence_that_leaves_a_seat_empty(tmp_path: Path, pack_text, deputy, warned) -> None:
+    days = "first_day: 2026-12-21, last_day: 2026-12-24"
+    text = f"{pack_text.text}absences:\n  - {{user: olivia, {days}{deputy}, reason: leave}}\n"
+    (tmp_path / "p.yaml").write_text(text)
+    found = check_packs(tmp_path)
+    assert (found.errors, len(found.warnings)) == ([], warned)
+    for warning in found.warnings:
+        assert "on 2026-12-21 nobody is left for the seat 'model_owner'" in warning.problem
+        assert (warning.path, warning.line) == ("absences.0", text.count("\n"))

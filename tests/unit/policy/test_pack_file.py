@@ -116,7 +116,7 @@ def test_the_golden_pack_reads_as_it_always_did(pack_text) -> None:
         ("  requester: true\n", "", "segregation.requester", "missing", "Add 'requester'"),
         ("count: 1", "count: 0", "seats.0.count", "0 is less than 1", "from 1 on"),
         ("count: 1", "count: 2", "seats.0.count", "needs 2 people and lists 1", "Add users"),
-        ("users: [olivia]", "users: []", "seats.0.users", "at least 1 must be listed", "User ids"),
+        ("users: [olivia]", "users: []", "seats.0.users", "nobody may sit", "List users"),
         ("users: [olivia]", "users: [17]", "seats.0.users.0", "text is needed", "quotation marks"),
         (
             "users: [olivia]",
@@ -347,7 +347,7 @@ absences:
   - {user: olivia, first_day: 2026-12-21, last_day: 2027-01-03, deputy: dora, reason: leave}
   - {user: victor, first_day: 2026-12-21, last_day: 2026-12-21, reason: training}
 decide_within_days: 14
-reminders: {after_days: [7, 3], escalate_after_days: 10}
+reminders: {after_days: [7, 3], escalate_after_days: 10, escalate_to: [vera]}
 """
 
 
@@ -366,13 +366,14 @@ def test_who_is_who_who_is_away_and_how_long_it_may_take(pack_text) -> None:
     assert "dora" in pack.users
     asked = datetime(2026, 1, 1, tzinfo=UTC)
     assert pack.decide_by(asked) == datetime(2026, 1, 15, tzinfo=UTC)
-    assert pack.reminders == Reminders((3, 7), 10)
+    assert pack.reminders == Reminders((3, 7), 10, ("vera",))
     assert [moment.day for moment in pack.reminders.moments(asked)] == [4, 8, 11]
 
 
 @pytest.mark.parametrize(
     ("old", "new", "path", "said"),
     [
+        (", escalate_after_days: 10", "", "reminders.escalate_to", "when these are told"),
         ("Olivia Example]", "Olivia Example]\n  - [x, Olivia]", "identities.1", "two identities"),
         ("last_day: 2027-01-03", "last_day: 2026-12-20", "absences.0.last_day", "before it begins"),
         (
@@ -398,4 +399,42 @@ def test_who_is_who_who_is_away_and_how_long_it_may_take(pack_text) -> None:
 def test_what_is_wrong_with_them_is_placed(pack_text, old, new, path, said) -> None:
     problems = inspect_pack(in_use(pack_text, old, new), "p.yaml")[1]
     found = {problem.path: problem.problem for problem in problems}
+    assert said in found.get(path, "") if path else found == {}, found
+
+
+ZOE_AWAY = """
+absences:
+  - {user: zoe, first_day: 2026-01-01, last_day: 2026-01-02, deputy: victor, reason: leave}
+"""
+WITH_ROLES = "users: [olivia], roles: [Owner, Op], veto: false"
+
+
+@pytest.mark.parametrize(
+    ("seat", "more", "path", "said"),
+    [
+        (WITH_ROLES, "decide_within_days: 9\n", "", ""),
+        ("users: [], roles: [Owner], count: 3", "", "", ""),
+        (WITH_ROLES, "", "seats.0.veto", "nobody can say when rejections end"),
+        ("users: [olivia], roles: [' Op']", "", "seats.0.roles.0", "cannot stand here"),
+        ("users: [olivia], roles: [1]", "", "seats.0.roles.0", "text is needed"),
+        (
+            "users: [olivia], roles: [Op]",
+            ZOE_AWAY.replace("deputy: victor, ", ""),
+            "",
+            "",
+        ),
+        (
+            "users: [olivia], roles: [Op]",
+            ZOE_AWAY,
+            "absences.0.deputy",
+            "no seat lists 'zoe' by name",
+        ),
+    ],
+)
+def test_seats_for_holders_of_roles(pack_text, seat, more, path, said) -> None:
+    count = "" if "count" in seat else "count: 1, "
+    old = "  - role: model_owner\n    count: 1\n    users: [olivia]\n"
+    assert old in pack_text.text
+    text = pack_text.text.replace(old, f"  - {{role: model_owner, {count}{seat}}}\n") + more
+    found = {p.path: p.problem for p in inspect_pack(text.encode(), "p.yaml")[1]}
     assert said in found.get(path, "") if path else found == {}, found

@@ -41,7 +41,8 @@ def vote(
 ) -> Vote:
     person = Person(who, kw.pop("name", who))
     assurance = kw.pop("assurance", Assurance.L0)
-    return Vote(index, REQUEST, person, choice, comment, assurance, kw.pop("at", NEW_YEAR))
+    at, roles = kw.pop("at", NEW_YEAR), kw.pop("roles", ())
+    return Vote(index, REQUEST, person, choice, comment, assurance, at, roles)
 
 
 NOBODY = Electorate(None, ())
@@ -289,37 +290,87 @@ def test_who_asked_withdraws_under_every_name_and_a_reason_is_needed():
     assert short.decision is Decision.OPEN
 
 
-PEOPLE = ["olivia", "17", "victor", "erin", "18", "dora"]
+def test_nobody_votes_in_the_place_of_somebody_who_may_not():
+    pack = make_pack(absences=(away(),))
+    built = Electorate(None, ("olivia",))
+    result = tally(pack, [vote(1, "dora"), vote(2, "dora", Choice.REJECT)], built)
+    assert [refused.reasons for refused in result.refused] == [
+        ("the voter is on no seat of the policy pack",)
+    ] * 2
+    assert eligible(pack, pack.seats[0], built, on(2)) == ()
 
 
-@given(
-    st.lists(
-        st.tuples(
-            st.sampled_from(PEOPLE), st.sampled_from(list(Choice)), st.integers(1, 5), st.booleans()
-        ),
-        max_size=12,
-    ),
-    st.booleans(),
-)
-def test_whatever_is_answered_no_place_and_no_person_counts_twice(answers, veto):
-    pack = make_pack(
-        Seat("owner", 1, ("17", "victor"), veto),
-        Seat("validator", 1, ("victor", "erin", "olivia"), veto),
-        least=Assurance.L1,
-        identities=ALIASES,
-        absences=(away("17"), away("victor", "olivia")),
-    )
+def test_a_deputy_who_is_away_votes_for_nobody():
+    pack = make_pack(absences=(away(), away("dora", None)))
+    result = tally(pack, [vote(1, "dora")], NOBODY)
+    assert result.refused[0].reasons == ("the policy pack says that the voter is away on that day",)
+    assert eligible(pack, pack.seats[0], NOBODY, on(2)) == ()
+
+
+def test_a_deputy_with_a_seat_of_their_own_is_not_named_for_another():
+    pack = make_pack(absences=(away(deputy="victor"),))
+    assert eligible(pack, pack.seats[0], NOBODY, on(2)) == ()
+    assert eligible(pack, pack.seats[1], NOBODY, on(2)) == ("victor", "erin")
+
+
+def test_a_deputy_of_two_takes_back_the_vote_that_they_gave():
+    seat = Seat("committee", 3, ("olivia", "victor", "vera", "wanda", "zoe"), veto=False)
+    pack = make_pack(seat, absences=(away("olivia"), away("victor")))
     votes = [
-        vote(
-            index, who, choice, at=on(day), assurance=Assurance.L1 if is_attested else Assurance.L0
-        )
-        for index, (who, choice, day, is_attested) in enumerate(answers, 1)
+        vote(1, "olivia", at=on(5)),
+        vote(2, "dora", at=on(2)),
+        vote(3, "dora", Choice.REJECT, at=on(2)),
+    ]
+    result = tally(pack, votes, NOBODY)
+    assert [seated.voter.id for seated in result.seats[0].votes] == ["olivia"]
+
+
+BY_ROLE = Seat("committee", 2, ("olivia",), roles=("Risk", "Validation"))
+
+
+def test_who_holds_a_role_sits_beside_who_is_named():
+    votes = [vote(1, "rita", roles=("Op", "Risk")), vote(2, "olivia")]
+    assert tally(make_pack(BY_ROLE), votes, NOBODY).decision is Decision.GRANTED
+    without = [vote(1, "rita", roles=("risk", "Op")), vote(2, "olivia")]
+    result = tally(make_pack(BY_ROLE), without, NOBODY)
+    assert result.decision is Decision.OPEN
+    assert result.refused[0].reasons == ("the voter is on no seat of the policy pack",)
+
+
+def test_a_role_lets_nobody_past_segregation_or_onto_two_chairs():
+    pack = make_pack(BY_ROLE, identities=ALIASES)
+    votes = [
+        vote(1, "erin", roles=("Risk",)),
+        vote(2, "17", roles=("Risk",)),
+        vote(3, "olivia", roles=("Risk",)),
     ]
     result = tally(pack, votes, ERIN_ASKED)
-    sitting = [v for seat in result.seats for v in seat.votes]
-    people = [next(iter(pack.names(v.voter))) for v in sitting]
-    assert len(set(people)) == len(people)
-    assert "erin" not in people
-    assert all(v.assurance is Assurance.L1 for v in sitting)
-    attested = tally(pack, [v for v in votes if v.assurance is Assurance.L1], ERIN_ASKED)
-    assert (attested.decision, attested.seats) == (result.decision, result.seats)
+    assert result.seats[0].open_count == 1
+    assert result.refused[0].reasons == (
+        "the voter is the requester",
+        "the voter is a developer of this version",
+    )
+    assert result.refused[1].reasons == ("the voter has voted before",)
+
+
+def test_who_is_named_on_one_seat_may_sit_by_role_on_another():
+    seats = (Seat("owner", 1, ("olivia", "victor")), Seat("risk", 1, (), roles=("Risk",)))
+    votes = [vote(1, "olivia", roles=("Risk",)), vote(2, "victor")]
+    assert tally(make_pack(*seats), votes, NOBODY).decision is Decision.GRANTED
+
+
+def test_a_deputy_holds_no_role_for_who_is_away():
+    seats = (Seat("owner", 1, ("olivia",)), Seat("risk", 1, (), roles=("Risk",)))
+    pack = make_pack(*seats, absences=(away(), away("rita", None)))
+    result = tally(pack, [vote(1, "dora", at=on(2)), vote(2, "rita", roles=("Risk",))], NOBODY)
+    assert [seat.open_count for seat in result.seats] == [0, 1]
+    assert "away" in result.refused[0].reasons[0]
+    assert result.refused[0].vote.index == 2
+
+
+def test_a_seat_for_a_role_is_never_hopeless_and_has_a_veto_like_others():
+    rejections = [vote(n, who, Choice.REJECT, roles=("Risk",)) for n, who in enumerate("abc", 1)]
+    without = make_pack(Seat("risk", 1, (), veto=False, roles=("Risk",)))
+    assert tally(without, rejections, NOBODY).decision is Decision.OPEN
+    with_veto = make_pack(Seat("risk", 1, (), roles=("Risk",)))
+    assert tally(with_veto, rejections, NOBODY).decided_by.index == 1

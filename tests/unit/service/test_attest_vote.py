@@ -208,3 +208,44 @@ def test_no_leaf_names_the_voter_or_says_the_comment(candidate, request_):
 
 def test_the_wait_for_a_checkpoint_is_bounded():
     assert 0 < attest_vote.SEAL_TIMEOUT_S <= 30
+
+
+RISK_OFFICER = Person("rita", "Rita")
+
+
+def with_role(candidate: Any) -> Any:
+    candidate.with_pack("role: model_owner\n", "role: model_owner\n    roles: [Risk]\n")
+    candidate.validate_model()
+    return candidate.ask()
+
+
+def test_who_holds_a_role_of_a_seat_fills_it_and_the_vote_says_so(candidate):
+    request = with_role(candidate)
+    with pytest.raises(VoteRefusedError, match="on no seat"):
+        cast_vote(candidate.gov, ballot(candidate, request, RISK_OFFICER, roles=("Op",)))
+    cast_vote(candidate.gov, ballot(candidate, request, RISK_OFFICER, roles=("Risk", "Op")))
+    (entry,) = candidate.kinds("approval.voted")
+    assert (entry.body["seat"], entry.body["roles"]) == ("model_owner", ["Op", "Risk"])
+    standing = count_votes(candidate.gov, request)
+    assert [vote.voter for vote in standing.count.seats[0].votes] == [RISK_OFFICER]
+    (seat,) = [seat for seat in standing.pack.seats if seat.roles]
+    assert standing.may_still_fill(seat)[-1] == "whoever holds the role Risk"
+
+
+def test_of_many_and_long_roles_those_of_the_pack_are_kept(candidate):
+    request = with_role(candidate)
+    held = ("Risk", *(f"{number:03}{'x' * 300}" for number in range(300)))
+    cast_vote(candidate.gov, ballot(candidate, request, RISK_OFFICER, roles=held))
+    (entry,) = candidate.kinds("approval.voted")
+    assert len(entry.body["roles"]) == attest_vote.MAX_ROLES
+    assert "Risk" in entry.body["roles"]
+
+
+def test_roles_that_a_task_states_count_for_nothing(candidate):
+    request = with_role(candidate)
+    body = {"request_sha256": str(request.digest), "choice": "approve", "roles": ["Risk"]}
+    texts = {"comment": "looked at the evidence"}
+    people = {"voter": RISK_OFFICER}
+    candidate.entry("approval.voted", body, version=candidate.version, people=people, texts=texts)
+    standing = standing_of(candidate.gov, candidate.gov.ledger.view(), request.digest)
+    assert [vote.roles for vote in standing.votes] == [()]
