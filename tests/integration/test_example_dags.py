@@ -43,7 +43,8 @@ def parsed(tmp_path_factory: pytest.TempPathFactory):
 
 def test_every_example_parses(parsed):
     assert parsed["errors"] == {}
-    assert set(parsed["tasks"]) == {"retail_pd", "retail_pd_scoring", "retail_pd_when_approved"}
+    examples = {"retail_pd", "retail_pd_scoring", "retail_pd_when_approved", "reconcile"}
+    assert set(parsed["tasks"]) == examples
 
 
 def test_what_waits_in_another_dag_stands_before_what_is_guarded(parsed):

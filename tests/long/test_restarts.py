@@ -117,8 +117,8 @@ class Gates:
         if phase.held:
             wait_until(lambda: self.pid(phase) not in (0, gone), f"{phase.name} is not held")
         elif phase.ended:
-            run.wait("gate", "success")
-            run.wait("promote", "scheduled", "None")
+            wait_until(lambda: run.state("gate") == "success", f"{phase.name} does not end")
+            assert run.state("promote") in ("scheduled", "None")
         else:
             assert run.wait_gate()["response_received"] is False
         assert run.voters() == list(phase.votes)
@@ -133,7 +133,7 @@ class Gates:
         run.answer(user)
 
 
-def wait_until(holds: Callable[[], bool], otherwise: str, timeout_s: float = 240) -> None:
+def wait_until(holds: Callable[[], bool], otherwise: str, timeout_s: float = 600) -> None:
     end = time.monotonic() + timeout_s
     while not holds():
         assert time.monotonic() < end, otherwise
@@ -165,20 +165,17 @@ def answer_nobody(run: Any, user: str) -> None:
         run.answer(user)
 
 
-def kill_between_vote_and_answer(gates: Gates, phases: list[Phase]) -> None:
-    """Kill the api-server when the votes are on record and Airflow waits to write the answers."""
-    runs = [(gates.run(phase), phase) for phase in phases]
-    for run, phase in runs:
-        run.live.client(phase.unforwarded)  # signed in: that writes too
-    with ThreadPoolExecutor(len(runs)) as people:
+def kill_between_vote_and_answer(gates: Gates, phase: Phase) -> None:
+    """Kill the api-server when a vote is on record and Airflow waits to write the answer."""
+    run = gates.run(phase)
+    run.wait_gate()
+    run.live.client(phase.unforwarded)  # signed in: that writes too
+    with ThreadPoolExecutor(1) as people:
         with locked(gates.live):
-            answers = [people.submit(answer_nobody, run, p.unforwarded) for run, p in runs]
-            wait_until(
-                lambda: all(run.voters() == list(p.votes) for run, p in runs), "votes are missing"
-            )
+            answer = people.submit(answer_nobody, run, phase.unforwarded)
+            wait_until(lambda: run.voters() == list(phase.votes), "the vote is missing")
             kill(gates.live, "api-server")
-        for answer in answers:
-            answer.result()
+        answer.result()
     gates.live.deployment.restart("api-server", grace_s=0)
 
 
@@ -198,10 +195,9 @@ def reach(gates: Gates) -> None:
             if phase.held:
                 gates.flag(phase).touch()
             gates.run(phase).answer(VALIDATOR)
-    unforwarded = [phase for phase in PHASES if phase.unforwarded]
-    for phase in unforwarded:
-        gates.run(phase).wait_gate()
-    kill_between_vote_and_answer(gates, unforwarded)
+    for phase in PHASES:
+        if phase.unforwarded:
+            kill_between_vote_and_answer(gates, phase)
     for phase in PHASES:
         gates.check(phase)
 

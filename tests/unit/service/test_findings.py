@@ -9,7 +9,13 @@ from airflow_mlgov.records.digest import Digest
 from airflow_mlgov.records.governance import Severity
 from airflow_mlgov.records.kinds import KeyRole
 from airflow_mlgov.records.people import Person
-from airflow_mlgov.service.findings import UNREADABLE, all_findings, finding_id, open_findings
+from airflow_mlgov.service.findings import (
+    UNREADABLE,
+    all_findings,
+    finding_id,
+    is_about,
+    open_findings,
+)
 from airflow_mlgov.service.ledger import EntryDraft
 
 ONE, TWO = "F-00000001", "F-00000002"
@@ -117,12 +123,18 @@ def test_by_model(book):
     assert book.open_ids("other") == []
 
 
-@pytest.mark.parametrize(
-    "changes", [{"severity": "dire"}, {"due_at": "soon"}, {"due_at": 7}, {"version": None}]
-)
+@pytest.mark.parametrize("changes", [{"severity": "dire"}, {"due_at": "soon"}, {"due_at": 7}])
 def test_a_malformed_finding_is_not_written(book, changes):
     with pytest.raises(LedgerIntegrityError, match=next(iter(changes))):
         book.open(**changes)
+
+
+def test_a_finding_without_a_version_is_about_each(book):
+    book.open(version=None)
+    (finding,) = open_findings(book.ledger.view(), "retail_pd")
+    assert finding.version is None
+    assert is_about(finding, VERSION)
+    assert is_about(finding, OTHER)
 
 
 def test_one_finding_whose_owner_is_nobody_hides_no_other(book, monkeypatch):

@@ -74,6 +74,11 @@ def flow(candidate, told):
     return candidate
 
 
+def blocking(world, version):
+    """Return what keeps a version from being approved now."""
+    return high_findings(world.gov.ledger.view(), "retail_pd", version, world.clock.now())
+
+
 class TestByTheBook:
     """Whatever went as it should, in whichever way: nothing is found."""
 
@@ -232,7 +237,7 @@ class TestForcedStates:
         told.tell("promote", Step.PROMOTION, "success")
         told.tell("score", Step.SCORING, "success")
         assert found(candidate, told) == ["reconcile.task"] * 2
-        assert high_findings(candidate.gov.ledger.view(), "retail_pd", candidate.version)
+        assert blocking(candidate, candidate.version)
 
     def test_a_try_that_left_nothing(self, flow, told):
         told.tell("score", Step.SCORING, "success", "success")
@@ -356,7 +361,7 @@ class TestAliases:
         assert (wrong.test, wrong.severity) == ("reconcile.alias", Severity.HIGH)
         assert (wrong.version, one.repair) == (other, "")
         assert flow.registry.aliases["retail_pd", "champion"] == "2", "not asked for"
-        assert high_findings(flow.gov.ledger.view(), "retail_pd", other) == [one.finding]
+        assert blocking(flow, other) == [one.finding]
 
     def test_one_that_was_moved_back_to_an_earlier_promotion(self, flow, told):
         second(flow)
@@ -378,7 +383,7 @@ class TestAliases:
         flow.registry.aliases["retail_pd", "champion"] = "2"
         (one,) = compare(flow, told).found
         assert one.discrepancy.version is None
-        assert high_findings(flow.gov.ledger.view(), "retail_pd", flow.version) == [one.finding]
+        assert blocking(flow, flow.version) == [one.finding]
 
     def test_one_that_nobody_promoted(self, candidate, told):
         candidate.registry.aliases["retail_pd", "champion"] = "1"
