@@ -18,9 +18,11 @@ from airflow_mlgov.cli.hold import hold_commands
 from airflow_mlgov.cli.inbox import inbox_command
 from airflow_mlgov.cli.keys import keys_commands
 from airflow_mlgov.cli.ledger import ledger_commands
+from airflow_mlgov.cli.pack_changes import pack_change_commands
 from airflow_mlgov.cli.reconcile import reconcile_command
 from airflow_mlgov.cli.run import option, positional
 from airflow_mlgov.cli.sequencer import sequencer_command
+from airflow_mlgov.cli.skeleton import STARTING_PACKS
 from airflow_mlgov.cli.stop import stop_commands
 
 _FOLDER = option(
@@ -28,6 +30,11 @@ _FOLDER = option(
     "Folder that gets inventory/example_model.yaml and policy/example_policy.yaml "
     "(default: the current one)",
     default=".",
+)
+_START = option(
+    "pack",
+    "Write this pack, whose rules name their sources, in the place of the example",
+    choices=STARTING_PACKS,
 )
 _INVENTORY = positional("path", "File or folder (default: [mlgov] inventory_path)", nargs="?")
 _PACKS = positional("path", "File or folder (default: [mlgov] policy_path)", nargs="?")
@@ -49,7 +56,7 @@ def get_cli_commands() -> list[GroupCommand]:
             subcommands=(
                 _init(),
                 GroupCommand("inventory", "Governed models", (_check_inventory(),)),
-                GroupCommand("policy", "Policy packs", (_check_policy(),)),
+                GroupCommand("policy", "Policy packs", (_check_policy(), *pack_change_commands())),
                 _status(),
                 inbox_command(),
                 _doctor(),
@@ -75,7 +82,7 @@ def _init() -> ActionCommand:
         help="Write a commented inventory file and policy pack to start from",
         description="Both pass their own check. Nothing is overwritten.",
         func=lazy_load_command("airflow_mlgov.cli.skeleton.init"),
-        args=(_FOLDER, ARG_OUTPUT),
+        args=(_FOLDER, _START, ARG_OUTPUT),
     )
 
 

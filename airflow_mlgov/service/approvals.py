@@ -355,22 +355,25 @@ def _votes(view: LedgerView, asked: SealedEntry) -> Iterator[Vote]:
     for entry in view.select("approval.voted", model=model, version=version):
         is_later = entry.index > asked.index and entry.key not in voided
         if is_later and entry.body["request_sha256"] == request:
-            yield Vote(
-                index=entry.index,
-                request=Digest.parse(request),
-                voter=person_of(entry, "voter"),
-                choice=Choice(entry.body["choice"]),
-                comment=text_of(entry, "comment") or "",
-                assurance=ASSURANCE[entry.signed_by],
-                cast_at=entry.at,
-                roles=_roles(entry),
-            )
+            yield vote_of(entry)
 
 
-def _roles(entry: SealedEntry) -> tuple[str, ...]:
-    """Return which roles the voter held; a task cannot know, so what it says is left out."""
+def vote_of(entry: SealedEntry) -> Vote:
+    """Return the vote of an entry that states a choice.
+
+    Which roles the voter held a task cannot know, so what one says of them is left out.
+    """
     is_attested = entry.signed_by is KeyRole.ATTESTOR
-    return tuple(entry.body.get("roles", ())) if is_attested else ()
+    return Vote(
+        index=entry.index,
+        request=Digest.parse(entry.body["request_sha256"]),
+        voter=person_of(entry, "voter"),
+        choice=Choice(entry.body["choice"]),
+        comment=text_of(entry, "comment") or "",
+        assurance=ASSURANCE[entry.signed_by],
+        cast_at=entry.at,
+        roles=tuple(entry.body.get("roles", ())) if is_attested else (),
+    )
 
 
 def _use(view: LedgerView, request: ApprovalRequest) -> Use | None:

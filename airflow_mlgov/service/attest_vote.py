@@ -8,7 +8,7 @@ from typing import Any
 
 from airflow_mlgov.errors import LedgerUnavailableError, VoteRefusedError
 from airflow_mlgov.policy.pack import PolicyPack
-from airflow_mlgov.policy.tally import DECIDED_BEFORE, VOTED_BEFORE, Decision, Tally, tally
+from airflow_mlgov.policy.tally import DECIDED_BEFORE, VOTED_BEFORE, Decision, tally
 from airflow_mlgov.records.canonical import signable_text
 from airflow_mlgov.records.clock import to_text
 from airflow_mlgov.records.digest import Digest
@@ -95,11 +95,14 @@ def cast_vote(gov: Governance, ballot: Ballot) -> CastVote | None:
         return None
     vote = _vote_of(gov, standing, ballot, index=view.checkpoint.size)
     count = tally(standing.pack, (*standing.votes, vote), standing.electorate)
-    reasons = _objections(standing, ballot, vote, count)
+    unfit = _unfit(standing, ballot)
+    reasons = unfit or [r for found in count.refused if found.vote is vote for r in found.reasons]
     if reasons and _REPEATED.issuperset(reasons) and _waits_to_be_counted(standing, ballot):
         return CastVote(ballot, standing, None)
     if reasons:
-        refused = _draft(gov, standing, ballot, "approval.vote_refused", reasons=reasons)
+        # What another pack would have made of it (`try_pack`) can be told of an answer that is fit.
+        answer = {} if unfit else {"choice": vote.choice, "roles": list(vote.roles)}
+        refused = _draft(gov, standing, ballot, "approval.vote_refused", reasons=reasons, **answer)
         gov.ledger.append(refused, role=KeyRole.ATTESTOR)
         raise VoteRefusedError(reasons)
     seats = [seat.seat.role for seat in count.seats if vote in seat.votes]
@@ -169,7 +172,8 @@ def _roles(pack: PolicyPack, held: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(sorted(sorted(known, key=lambda role: (role not in named, role))[:MAX_ROLES]))
 
 
-def _objections(standing: Standing, ballot: Ballot, vote: Vote, count: Tally) -> list[str]:
+def _unfit(standing: Standing, ballot: Ballot) -> list[str]:
+    """Return why an answer is none to this request, whatever the policy pack says."""
     if ballot.choice is None:
         return ["it is no answer that the form offers"]
     if _is_named_as_a_number(ballot.person):
@@ -178,8 +182,7 @@ def _objections(standing: Standing, ballot: Ballot, vote: Vote, count: Tally) ->
         return ["the form was of another request: it was old; open it again"]
     if ballot.has_ended and standing.decision is Decision.OPEN:
         return ["the gate has ended, so nothing waits for an answer"]
-    refused = [refused.reasons for refused in count.refused if refused.vote is vote]
-    return list(refused[0]) if refused else []
+    return []
 
 
 def _is_named_as_a_number(person: Person) -> bool:

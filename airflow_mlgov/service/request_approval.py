@@ -66,7 +66,7 @@ def request_approval(gov: Governance, question: Question) -> ApprovalRequest:
     version = question.version or candidate_of_run(view, entry.id, question.source)
     evidence = _required_evidence(gov, view, entry, pack, version)
     _refuse_open_high_findings(gov, view, entry.id, version)
-    put_pack_on_record(gov, pack)
+    put_pack_on_record(gov, view, pack)
     source = question.source
     request = ApprovalRequest(
         model=entry.id,
@@ -129,15 +129,24 @@ def candidate_of_run(view: LedgerView, model: str, source: Source) -> Digest:
     return registered[-1].version
 
 
-def put_pack_on_record(gov: Governance, pack: PolicyPack) -> None:
-    """Keep the pack's bytes as evidence and note its first use."""
+def put_pack_on_record(gov: Governance, view: LedgerView, pack: PolicyPack) -> None:
+    """Keep the pack's bytes as evidence, and note if it takes the place of another of its id.
+
+    Whoever asks first under the new pack writes the entry; asking at the same time is one entry.
+    """
     gov.evidence.put(pack.source)
+    earlier = [e for e in view.select("policy.changed") if e.body.get("pack") == pack.id]
+    body = {"policy_sha256": str(pack.digest), "pack": pack.id}
+    if earlier:
+        body["earlier_sha256"] = earlier[-1].body["policy_sha256"]
+    if body.get("earlier_sha256") == str(pack.digest):
+        return
     draft = EntryDraft(
         kind="policy.changed",
         model="",
         version=None,
-        body={"policy_sha256": str(pack.digest), "pack": pack.id},
-        identity=(str(pack.digest),),
+        body=body,
+        identity=(pack.id, str(len(earlier)), str(pack.digest)),
     )
     with suppress(LedgerConflictError):  # a task wrote something else there; it decides nothing
         gov.ledger.append(draft)

@@ -159,7 +159,7 @@ def validate_model(gov: Governance, asked: Validation) -> Validated:
     document["findings"] = [_finding_json(finding) for finding in findings]
     document["created_at"] = to_text(now)
     evidence = gov.evidence.put(_encode(document))
-    put_pack_on_record(gov, pack)
+    put_pack_on_record(gov, gov.ledger.view(), pack)
     _open_findings(gov, asked, entry, evidence, list(zip(findings, _failed(results), strict=True)))
     sealed = _put_on_record(gov, asked, evidence, pack, results)
     return Validated(entry.id, asked.version, evidence, results, findings, sealed)

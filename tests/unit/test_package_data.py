@@ -8,7 +8,7 @@ from importlib.resources import files
 
 import pytest
 
-from airflow_mlgov.cli.skeleton import _WRITTEN
+from airflow_mlgov.cli.skeleton import STARTING_PACKS, inventory_skeleton, pack_skeleton
 from airflow_mlgov.policy.documents import ANCHORS_SCHEMA, INVENTORY_SCHEMA, PACK_SCHEMA
 
 SCHEMAS = (ANCHORS_SCHEMA, INVENTORY_SCHEMA, PACK_SCHEMA, "gx-suite-1")
@@ -25,9 +25,15 @@ def test_there_is_no_schema_beside_these():
     assert found == {f"{name}.schema.json" for name in SCHEMAS}
 
 
-@pytest.mark.parametrize("name", [skeleton for _, _, skeleton in _WRITTEN])
-def test_a_skeleton_is_found(name):
-    assert (files("airflow_mlgov.cli") / "skeletons" / name).read_text("utf-8").strip()
+@pytest.mark.parametrize("pack", ["example_policy", *STARTING_PACKS])
+def test_a_skeleton_is_found(pack):
+    assert f"\nid: {pack}\n" in pack_skeleton(pack)
+    assert f"\npolicy: {pack}\n" in inventory_skeleton(pack)
+
+
+def test_every_pack_to_start_from_can_be_asked_for():
+    found = {file.name for file in (files("airflow_mlgov.policy") / "packs").iterdir()}
+    assert found == {f"{pack}.yaml" for pack in STARTING_PACKS}
 
 
 def test_templates_and_style_sheet_are_found():

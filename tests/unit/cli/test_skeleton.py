@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from airflow_mlgov.cli.skeleton import STARTING_PACKS
 from airflow_mlgov.policy.documents import schema
 from airflow_mlgov.policy.tiers import STANDARD_TIERS
 from airflow_mlgov.policy.yaml_nodes import compose
@@ -22,6 +23,16 @@ def test_both_files_pass_their_own_check(tmp_path: Path, airflow, configure) -> 
     assert (checked.code, checked.err) == (0, "")
     assert checked.json[0]["result"] == "ok"
     assert checked.json[0]["tier"] == "2"
+
+
+@pytest.mark.parametrize("pack", STARTING_PACKS)
+def test_a_pack_to_start_from_passes_too(tmp_path: Path, airflow, configure, pack: str) -> None:
+    ended = airflow("init", "--folder", tmp_path, "--pack", pack, "--output", "json")
+    inventory, policy = (Path(row["file"]) for row in ended.json)
+    assert policy == tmp_path / "policy" / f"{pack}.yaml"
+    checked = airflow("inventory", "check", inventory, "--policy", policy, "--output", "json")
+    assert (checked.code, checked.err) == (0, "")
+    assert (checked.json[0]["policy"], checked.json[0]["result"]) == (pack, "ok")
 
 
 @pytest.mark.parametrize("taken", ["inventory/example_model.yaml", "policy/example_policy.yaml"])

@@ -86,3 +86,27 @@ def test_an_unknown_model_is_refused(candidate):
     del candidate.gov.inventory["retail_pd"]
     with pytest.raises(ConfigurationError, match="not in the inventory"):
         candidate.ask()
+
+
+def changes(world) -> list[tuple[str, str | None]]:
+    return [
+        (entry.body["policy_sha256"], entry.body.get("earlier_sha256"))
+        for entry in world.kinds("policy.changed")
+    ]
+
+
+def test_a_pack_with_new_bytes_is_put_on_record_once_with_the_one_before(candidate):
+    first = str(candidate.gov.packs["retail_credit"].digest)
+    candidate.ask()
+    candidate.ask(source=Source("retail_pd", "run-1", "another_gate", -1, 1))
+    assert changes(candidate) == [(first, None)]
+    candidate.with_pack("valid_days: 365", "valid_days: 90")
+    second = str(candidate.gov.packs["retail_credit"].digest)
+    candidate.validate_model()
+    for task in ("gate", "another_gate"):
+        candidate.ask(source=Source("retail_pd", "run-1", task, -1, 1))
+    assert changes(candidate) == [(first, None), (second, first)]
+    candidate.with_pack("valid_days: 90", "valid_days: 365")
+    candidate.validate_model(note="again")
+    candidate.ask()
+    assert changes(candidate) == [(first, None), (second, first), (first, second)]
