@@ -107,7 +107,16 @@ def test_somebody_with_a_seat_revokes(server):
     assert (revoked.signed_by, revoked.person("revoked_by").id) == (KeyRole.ATTESTOR, "victor")
 
 
-@pytest.mark.parametrize("path", [STOP, RESUME, "revoke"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        *(STOP, RESUME, "revoke"),
+        "/mlgov/api/models/retail_pd/findings/F-0000000a/close",
+        "/mlgov/api/models/retail_pd/findings/F-0000000a/accept",
+        "/mlgov/api/models/retail_pd/breakglass",
+        "/mlgov/api/models/retail_pd/breakglass/F-0000000a/confirm",
+    ],
+)
 def test_nobody_does_anything_without_signing_in(server, path):
     """Airflow's own dependency, not a stand-in."""
     status, said = server.post(server.revoke if path == "revoke" else path)
@@ -216,3 +225,50 @@ def test_findings_are_settled_by_whom_the_pack_names(server):
     assert world.kinds("finding.closed")[0].body["evidence_sha256"] == NO_REQUEST
     assert server.post(f"{path}/close")[0] == 409
     assert server.post(f"{path[:-1]}b/close")[0] == 404
+
+
+def test_glass_is_broken_by_whom_the_pack_names_and_confirmed_by_others(server):
+    world = server.world
+    rules = "break_glass: {users: [zoe], max_hours: 8, quorum: 1, confirm_within_days: 3}"
+    path = "/mlgov/api/models/retail_pd/breakglass"
+    opens = {"version": str(world.version), "target": "production"}
+
+    server.sign_in("zoe")
+    assert server.post(path, **opens)[0] == 403
+    world.with_pack("valid_days:", f"{rules}\nvalid_days:")
+    assert server.post(path, **opens | {"version": "3"})[0] == 422
+    assert server.post(path, **opens, hours="many")[0] == 422
+    assert server.post(path, **opens, hours=9)[0] == 403
+    assert server.post(path, **opens | {"target": "moon"})[0] == 404
+    assert server.post(path, " ", **opens)[0] == 422
+    assert world.kinds("breakglass.used") == []
+    status, said = server.post(path, **opens, hours=2)
+    (used,) = world.kinds("breakglass.used")
+    assert (used.signed_by, used.person("used_by")) == (
+        KeyRole.ATTESTOR,
+        Person("zoe", "zoe Surname"),
+    )
+    assert (status, said) == (
+        200,
+        {
+            "finding": f"F-{used.key[7:15]}",
+            "target": "production",
+            "until": used.body["until"],
+            "confirmed": 0,
+            "quorum": 1,
+            "confirm_by": used.body["confirm_by"],
+            "entry": used.index,
+        },
+    )
+    confirm = f"{path}/{said['finding']}/confirm"
+    assert server.post(confirm)[0] == 403
+    server.sign_in("victor")
+    assert server.post(f"{path}/F-00000000/confirm")[0] == 404
+    status, said = server.post(confirm)
+    (confirmed,) = world.kinds("breakglass.confirmed")
+    assert (status, said["confirmed"], said["entry"]) == (200, 1, confirmed.index)
+    assert server.post(confirm)[0] == 409
+    server.sign_in("zoe")
+    server.post(STOP)
+    status, said = server.post(path, **opens)
+    assert (status, "stopped" in said["detail"]) == (409, True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import getpass
 import threading
 import time
+from datetime import timedelta
 from types import SimpleNamespace
 
 import pytest
@@ -139,6 +140,35 @@ def test_the_api_server_settles_findings(governed, airflow, url):
     assert airflow("finding", "close", *asked, "--evidence", document).code == 0
     (closed,) = governed.kinds("finding.closed")
     assert closed.body["evidence_sha256"] == document
+
+
+def test_glass_is_broken_and_confirmed(governed, airflow, url, monkeypatch):
+    rules = "break_glass: {users: [zoe], max_hours: 8, quorum: 1, confirm_within_days: 3}"
+    governed.with_pack("valid_days:", f"{rules}\nvalid_days:")
+    monkeypatch.setenv(TOKEN_VARIABLE, "zoe")
+    why = ("--reason", "it cannot wait", "--url", url, "--output", "json")
+    asked = ("breakglass", "use", "retail_pd", "--target", "production", *why)
+
+    assert airflow(*asked, "--version", "3").code == 1
+    ended = airflow(*asked, "--version", governed.version, "--hours", "2")
+    (used,) = governed.kinds("breakglass.used")
+    assert (ended.code, ended.json[0]["until"]) == (0, used.body["until"])
+    assert (used.person("used_by").id, used.text("reason")) == ("zoe", "it cannot wait")
+    finding = ended.json[0]["finding"]
+    (found,) = airflow("status", "retail_pd", "--output", "json").json
+    assert [(e["finding"], e["in_force"]) for e in found["emergencies"]] == [(finding, "True")]
+    assert [f["finding"] for f in found["open_findings"]] == [finding]
+    ended = airflow("status", "retail_pd")
+    assert ended.out.index("Emergencies") < ended.out.index(finding)
+
+    confirm = ("breakglass", "confirm", finding, "--model", "retail_pd", *why)
+    ended = airflow(*confirm)
+    assert (ended.code, "You broke the glass" in ended.err) == (1, True)
+    monkeypatch.setenv(TOKEN_VARIABLE, "victor")
+    assert airflow(*confirm).json[0]["confirmed"] == "1"
+    governed.clock.moment += timedelta(hours=2)
+    (found,) = airflow("status", "retail_pd", "--output", "json").json
+    assert (found["emergencies"], found["open_findings"]) == ([], [])
 
 
 @pytest.mark.parametrize(

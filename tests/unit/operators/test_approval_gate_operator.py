@@ -18,6 +18,8 @@ from airflow_mlgov.dossiers.approval_form import ANSWER_READ
 from airflow_mlgov.errors import ConfigurationError
 from airflow_mlgov.operators import approval_gate
 from airflow_mlgov.operators.approval_gate import ApprovalGateOperator
+from airflow_mlgov.records.people import Person
+from airflow_mlgov.service.use_break_glass import Emergency, use_break_glass
 
 TESTS = Path(__file__).resolve().parents[2]
 TASK = UUID("01234567-89ab-4cde-8f01-23456789abcd")
@@ -355,3 +357,28 @@ def test_a_notifier_that_fails_costs_the_gate_nothing(gate: Gate) -> None:
         gate.run()
     assert parked.value.timeout is None
     assert len(gate.notified) == 1
+
+
+def test_while_glass_is_broken_the_gate_asks_nobody(gate: Gate) -> None:
+    """Also one that has asked: it is cleared, and lets the promotion verify for itself."""
+    with pytest.raises(TaskAwaitingInput):
+        gate.run()
+    asked = len(gate.opened)
+    rules = "break_glass: {users: [zoe], max_hours: 8, quorum: 1, confirm_within_days: 3}"
+    gate.world.with_pack("valid_days:", f"{rules}\nvalid_days:")
+    gate.world.validate_model()
+    emergency = Emergency("retail_pd", gate.world.version, "production", None)
+    use_break_glass(gate.world.gov, emergency, "it cannot wait", Person("zoe", "zoe"))
+    assert gate.run() == {
+        "model": "retail_pd",
+        "version": str(gate.world.version),
+        "target": "production",
+        "request": None,
+        "decision": "emergency",
+        "expires_at": "2026-06-01T20:00:00+00:00",
+    }
+    assert len(gate.opened) == asked
+    assert gate.world.kinds("approval.granted") == []
+    gate.world.clock.moment += timedelta(hours=8)
+    with pytest.raises(AirflowFailException, match="open High findings"):
+        gate.run()
