@@ -51,7 +51,7 @@ from airflow_mlgov.wiring import open_governance
 
 gov = open_governance()
 pack = gov.pack_for(gov.model("retail_pd"))
-put_pack_on_record(gov, pack)
+put_pack_on_record(gov, gov.ledger.view(), pack)
 lost = Digest.of(b"a document that nobody kept")
 
 

@@ -12,7 +12,7 @@ import psycopg
 from psycopg import errors
 from psycopg.conninfo import conninfo_to_dict
 
-from airflow_mlgov.errors import ConfigurationError
+from airflow_mlgov.errors import ConfigurationError, LedgerUnavailableError
 from airflow_mlgov.stores.postgres.failures import translation, unmigrated, unreached
 
 Connection: TypeAlias = psycopg.Connection[tuple[Any, ...]]
@@ -97,6 +97,12 @@ class Connections:
         except psycopg.Error as error:
             self.close()
             raise translation(error) from error
+        except IndexError as error:
+            # What psycopg's pipeline makes of an answer too many, from a server that is stopped.
+            self.close()
+            raise LedgerUnavailableError(
+                "The ledger's database broke off in the middle of its answers."
+            ) from error
 
     def outside_transaction(self, statement: LiteralString) -> None:
         """Execute what PostgreSQL allows in no transaction.
