@@ -15,6 +15,7 @@ from airflow_mlgov import ReconcileOperator
 
 @dag(
     schedule="@daily",
+    is_paused_upon_creation=True,  # it needs its connection first
     start_date=datetime(2026, 1, 1, tzinfo=UTC),
     catchup=False,
     max_active_runs=1,
