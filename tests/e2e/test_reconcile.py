@@ -39,8 +39,9 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     dags.mkdir()
     for file in (e2e.DAGS / "governed.py", EXAMPLE):
         shutil.copy(file, dags)
-    with e2e.start_live(folder, SCENARIOS, dags) as live:
+    with e2e.start_live(folder, SCENARIOS, dags=dags) as live:
         live.client("admin").wait_for_dags(["reconcile"])
+        live.client("admin").call("PATCH", "/api/v2/dags/reconcile", {"is_paused": False})
         for scenario in SCENARIOS:
             version = live.make_candidate(scenario)
             live.runs[scenario] = live.trigger(scenario, e2e.REQUESTER, version=version)
