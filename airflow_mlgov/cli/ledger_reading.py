@@ -6,11 +6,19 @@ import time
 from argparse import Namespace
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow_mlgov.cli.run import FOR_PROGRAMS, command, option, print_rows, reports_errors, tell
+from airflow_mlgov.cli.run import (
+    FOR_PROGRAMS,
+    command,
+    moment_of,
+    option,
+    print_rows,
+    reports_errors,
+    tell,
+)
 from airflow_mlgov.errors import ConfigurationError
 from airflow_mlgov.records.clock import to_text
 from airflow_mlgov.records.kinds import KINDS
@@ -138,13 +146,8 @@ def _wanted(view: LedgerView, args: Namespace) -> Iterator[SealedEntry]:
 def _moment(text: str | None) -> datetime | None:
     if text is None:
         return None
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError as error:
-        raise ConfigurationError(
-            f"{text!r} is not a time.", remedy="Write it as 2026-01-31 or 2026-01-31T08:00Z."
-        ) from error
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    remedy = "Write it as 2026-01-31 or 2026-01-31T08:00Z."
+    return moment_of(text, ConfigurationError(f"{text!r} is not a time.", remedy=remedy))
 
 
 def _common_size(ours: Sequence[bytes], theirs: Sequence[bytes]) -> int:

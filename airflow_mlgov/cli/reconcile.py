@@ -10,6 +10,7 @@ from airflow_mlgov.cli.api_server import TOKEN_VARIABLE, api_server_address, cli
 from airflow_mlgov.cli.run import (
     FOR_PROGRAMS,
     command,
+    moment_of,
     option,
     print_rows,
     reports_errors,
@@ -77,13 +78,9 @@ def reconcile(args: Namespace) -> None:
 def _moment(text: str | None) -> datetime | None:
     if text is None:
         return None
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError as error:
-        raise ConfigurationError(
-            f"--since {text!r} is no moment.", remedy="Write it as 2026-06-01T12:00+00:00."
-        ) from error
-    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    remedy = "Write it as 2026-06-01T12:00+00:00."
+    wrong = ConfigurationError(f"--since {text!r} is no moment.", remedy=remedy)
+    moment = moment_of(text, wrong)
     if moment > datetime.now(UTC):
         raise ConfigurationError(f"--since {text!r} is in the future.")
     return moment

@@ -8,6 +8,7 @@ import sys
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from functools import wraps
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -73,6 +74,20 @@ def reports_errors(handler: Handler) -> Handler:
 def tell(text: str) -> None:
     """Print text for people to stderr, where it does not disturb what is piped on."""
     print(printable(text), file=sys.stderr)
+
+
+def moment_of(text: str, otherwise: ConfigurationError) -> datetime:
+    """Return the moment that somebody typed, in UTC if no time zone is named.
+
+    Args:
+        text: ISO 8601; a day alone is its beginning.
+        otherwise: Raised if it is none.
+    """
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise otherwise from error
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def who_runs_this() -> Person:

@@ -253,8 +253,7 @@ def _waiting(subject: _Subject) -> list[dict[str, Any]]:
             "dag_run": f"{standing.request.dag_id} {standing.request.run_id}",
         }
         for standing in open_requests(subject.gov, subject.view, subject.entry.id)
-        for tallied in standing.count.seats
-        if tallied.open_count
+        for tallied in standing.count.open_seats
     ]
 
 

@@ -32,8 +32,7 @@ def notice_of(standing: Standing, action_url: str, *, is_reminder: bool) -> dict
                 "open": seat.open_count,
                 "who_may": list(standing.may_still_fill(seat.seat)),
             }
-            for seat in standing.count.seats
-            if seat.open_count
+            for seat in standing.count.open_seats
         ],
         "decide_by": standing.decide_by.isoformat() if standing.decide_by else None,
         "is_reminder": is_reminder,

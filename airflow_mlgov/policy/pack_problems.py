@@ -94,8 +94,7 @@ def _absence_problems(pack: PolicyPack) -> Iterator[Departure]:
 
 
 def _place_problems(pack: PolicyPack, absence: Absence, at: _Path) -> Iterator[Departure]:
-    listed = {user for seat in pack.canonical_seats() for user in seat.users}
-    if pack.canonical(absence.user) in listed:
+    if pack.canonical(absence.user) in pack.seated:
         return
     if not any(seat.roles for seat in pack.seats):
         problem = f"{absence.user!r} sits on no seat."

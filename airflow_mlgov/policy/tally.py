@@ -98,6 +98,11 @@ class Tally:
     decided_by: Vote | None
     objections: tuple[Vote, ...] = ()
 
+    @property
+    def open_seats(self) -> tuple[SeatTally, ...]:
+        """The seats on which somebody is still needed."""
+        return tuple(seat for seat in self.seats if seat.open_count)
+
 
 @dataclass(frozen=True, slots=True)
 class _Counted:
@@ -153,7 +158,7 @@ def eligible(pack: PolicyPack, seat: Seat, electorate: Electorate, on: datetime)
             of their own.
     """
     barred, day = _barred(pack, electorate), on.astimezone(UTC).date()
-    listed = set(_listed(pack))
+    listed = pack.seated
     present: dict[str, str] = {}
     for user in seat.users:
         absence = pack.absence_of(user, day)

@@ -87,8 +87,7 @@ class Standing:
     @property
     def open_seats(self) -> list[str]:
         """Which seats wait, and for how many people, each in words."""
-        seats = [(seat.seat.role, seat.open_count) for seat in self.count.seats]
-        return [f"{role} ({count} open)" for role, count in seats if count]
+        return [f"{seat.seat.role} ({seat.open_count} open)" for seat in self.count.open_seats]
 
     @property
     def granted_at(self) -> datetime | None:

@@ -8,13 +8,14 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import dataclass
 
-from airflow_mlgov.errors import ConfigurationError, GuardRefusedError
+from airflow_mlgov.errors import GuardRefusedError
 from airflow_mlgov.policy.tally import Decision
 from airflow_mlgov.records.digest import Digest
 from airflow_mlgov.records.source import Source
 from airflow_mlgov.service.approvals import Use, standings
 from airflow_mlgov.service.governance import Governance
 from airflow_mlgov.service.ledger import LedgerView
+from airflow_mlgov.service.request_approval import check_target
 from airflow_mlgov.service.stop import is_revoked
 from airflow_mlgov.service.verify_use import (
     ASK,
@@ -80,7 +81,7 @@ def answer_now(gov: Governance, view: LedgerView, awaited: Awaited) -> Answer:
             model was stopped: waiting does not help.
         ConfigurationError: The inventory has no such model, or the model no such target.
     """
-    _check_target(gov, awaited)
+    check_target(gov.model(awaited.model), awaited.target, "sensor")
     refuse_stopped(view, awaited.model)
     asked = standings(
         gov, view, model=awaited.model, version=awaited.version, target=awaited.target
@@ -94,16 +95,6 @@ def answer_now(gov: Governance, view: LedgerView, awaited: Awaited) -> Answer:
         if newest.decision is not Decision.OPEN or is_revoked(view, newest.request):
             raise
         return Answer(None, f"people to fill seats: {', '.join(newest.open_seats)}")
-
-
-def _check_target(gov: Governance, awaited: Awaited) -> None:
-    entry = gov.model(awaited.model)
-    if awaited.target not in entry.targets:
-        raise ConfigurationError(
-            f"{entry.file}: model {entry.id!r} may not be promoted to {awaited.target!r}; its "
-            f"targets are: {', '.join(entry.targets)}.",
-            remedy="Correct 'target' of the sensor or the inventory file.",
-        )
 
 
 def _cleared(gov: Governance, view: LedgerView, awaited: Awaited, version: Digest) -> Answer:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, TypeAlias
+from typing import Any
 
 from airflow_mlgov.dossiers.site import Site
 from airflow_mlgov.errors import ConfigurationError
@@ -13,13 +12,11 @@ from airflow_mlgov.records.clock import to_text
 from airflow_mlgov.records.governance import Finding, Vote
 from airflow_mlgov.records.people import Person
 from airflow_mlgov.service.approvals import Standing, open_requests
-from airflow_mlgov.service.findings import ERASED, open_findings
+from airflow_mlgov.service.findings import open_findings
 from airflow_mlgov.service.governance import Governance
 from airflow_mlgov.service.ledger import LedgerView
+from airflow_mlgov.service.request_state import MayRead, name_in, waits_for
 from airflow_mlgov.service.stop import is_revoked
-
-MayRead: TypeAlias = Callable[[str], bool]
-"""Tells whether the reader may read a DAG, by its id."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,18 +163,13 @@ def _open_request(standing: Standing, reader: Person | None) -> OpenRequest:
     names = pack.names(reader)
     seats = tuple(
         OpenSeat(tallied.seat.role, tallied.open_count, standing.may_still_fill(tallied.seat))
-        for tallied in standing.count.seats
-        if tallied.open_count
+        for tallied in standing.count.open_seats
     )
-    requester = standing.electorate.requester
-    asked_by = requester.name if requester else ""
-    if requester is None and "requester" in standing.entry.people:
-        asked_by = ERASED
     return OpenRequest(
         standing=standing,
-        asked_by=asked_by,
+        asked_by=name_in(standing.entry, "requester"),
         seats=seats,
-        waits_for_reader=any(names & pack.names(*seat.who_may) for seat in seats),
+        waits_for_reader=reader is not None and waits_for(standing, reader),
         voted=tuple(vote for vote in standing.votes if names & pack.names(vote.voter)),
     )
 

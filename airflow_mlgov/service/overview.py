@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import TypeAlias
+from collections.abc import Iterable
 
 from airflow_mlgov.dossiers.evidence import ModelLine, ModelPage, Overview
 from airflow_mlgov.policy.tally import Decision
@@ -13,10 +12,7 @@ from airflow_mlgov.service.approvals import Standing, requests, standings
 from airflow_mlgov.service.dossier import stop_line
 from airflow_mlgov.service.governance import Governance
 from airflow_mlgov.service.ledger import LedgerView
-from airflow_mlgov.service.request_state import line_of
-
-MayRead: TypeAlias = Callable[[str], bool]
-"""Tells whether the reader may read a DAG, by its id."""
+from airflow_mlgov.service.request_state import MayRead, line_of
 
 
 def collect_overview(gov: Governance, reader: Person, may_read: MayRead) -> Overview:

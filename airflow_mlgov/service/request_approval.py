@@ -55,12 +55,7 @@ def request_approval(gov: Governance, question: Question) -> ApprovalRequest:
         LedgerUnavailableError: The ledger cannot be written; a retry may help.
     """
     entry = gov.model(question.model)
-    if question.target not in entry.targets:
-        raise ConfigurationError(
-            f"{entry.file}: model {entry.id!r} may not be promoted to {question.target!r}; "
-            f"its targets are: {', '.join(entry.targets)}.",
-            remedy="Correct 'target' of the gate or the inventory file.",
-        )
+    check_target(entry, question.target, "gate")
     pack = gov.pack_for(entry)
     view = gov.ledger.view()
     version = question.version or candidate_of_run(view, entry.id, question.source)
@@ -127,6 +122,25 @@ def candidate_of_run(view: LedgerView, model: str, source: Source) -> Digest:
             remedy="Train the model in the same run (TrainModelOperator) or name the version.",
         )
     return registered[-1].version
+
+
+def check_target(entry: InventoryEntry, target: str, asker: str) -> None:
+    """Refuse an environment that a model may not be promoted to.
+
+    Args:
+        entry: The model.
+        target: The environment.
+        asker: What names it in the DAG, for the error.
+
+    Raises:
+        ConfigurationError: The inventory does not list it; a retry does not help.
+    """
+    if target not in entry.targets:
+        raise ConfigurationError(
+            f"{entry.file}: model {entry.id!r} may not be promoted to {target!r}; its targets are: "
+            f"{', '.join(entry.targets)}.",
+            remedy=f"Correct 'target' of the {asker} or the inventory file.",
+        )
 
 
 def put_pack_on_record(gov: Governance, view: LedgerView, pack: PolicyPack) -> None:

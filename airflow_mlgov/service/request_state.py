@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypeAlias
+
 from airflow_mlgov.dossiers.evidence import RequestLine, RequestState
 from airflow_mlgov.policy.tally import Decision
 from airflow_mlgov.records.people import Person
@@ -11,6 +14,9 @@ from airflow_mlgov.service.findings import ERASED
 from airflow_mlgov.service.governance import Governance
 from airflow_mlgov.service.ledger import LedgerView, SealedEntry
 from airflow_mlgov.service.stop import is_revoked
+
+MayRead: TypeAlias = Callable[[str], bool]
+"""Tells whether the reader may read a DAG, by its id."""
 
 
 def state_of(view: LedgerView, standing: Standing) -> RequestState:
@@ -34,8 +40,7 @@ def waits_for(standing: Standing, person: Person) -> bool:
     names = standing.pack.names(person)
     return standing.decision is Decision.OPEN and any(
         names & standing.pack.names(*standing.may_still_fill(tallied.seat))
-        for tallied in standing.count.seats
-        if tallied.open_count
+        for tallied in standing.count.open_seats
     )
 
 
@@ -58,9 +63,7 @@ def line_of(gov: Governance, view: LedgerView, standing: Standing, reader: Perso
         asked_at=standing.entry.at,
         asked_by=name_in(standing.entry, "requester"),
         state=state_of(view, standing),
-        open_seats=[
-            seat_line(standing, tallied) for tallied in standing.count.seats if tallied.open_count
-        ],
+        open_seats=[seat_line(standing, tallied) for tallied in standing.count.open_seats],
         decide_by=standing.decide_by,
         is_reader_waited_for=waits_for(standing, reader),
     )

@@ -137,9 +137,8 @@ def check_entitled(gov: Governance, model: str, person: Person) -> None:
     entry = gov.model(model)
     pack = gov.pack_for(entry)
     names = pack.names(person)
-    seated = any(names.intersection(seat.users) for seat in pack.canonical_seats())
     developed = bool(names & pack.names(*entry.developers))
-    may_sit = seated and not (developed and pack.segregation.developers)
+    may_sit = names & pack.seated and not (developed and pack.segregation.developers)
     if not may_sit and not names & pack.names(entry.owner):
         raise NotEntitledError(
             f"You are neither the owner of model {model!r} nor may you sit on a seat of "

@@ -100,9 +100,8 @@ def _ending(count: Tally) -> Iterator[str]:
     elif count.decided_by is not None:
         yield f"{_voter(count.decided_by)} ends it: {count.decided_by.choice}"
     else:
-        for seat in count.seats:
-            if seat.open_count:
-                yield f"the seat {seat.seat.role} lacks {seat.open_count}"
+        for seat in count.open_seats:
+            yield f"the seat {seat.seat.role} lacks {seat.open_count}"
     if count.decision is Decision.DENIED and count.decided_by is None:
         yield "nobody decided in time"
 
