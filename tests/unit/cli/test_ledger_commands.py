@@ -7,6 +7,7 @@ import importlib.util
 import json
 import shutil
 import sqlite3
+import time
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
                 texts={"comment": "fine"},
             )
         )
+        time.sleep(0.002)  # entries state milliseconds, and tests tell them apart by time
     ledger.drain()
     return tmp_path
 
