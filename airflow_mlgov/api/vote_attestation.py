@@ -25,7 +25,9 @@ from typing import TYPE_CHECKING, Any
 from airflow_mlgov.api.messages import read_body, send_json
 from airflow_mlgov.api.signed_in import SIGN_IN, person_of, roles_of, user_of
 from airflow_mlgov.dossiers.approval_form import ANSWER_READ, CHOICES, COUNTED
+from airflow_mlgov.dossiers.condition_fields import conditions_in
 from airflow_mlgov.errors import MlgovError, VoteRefusedError
+from airflow_mlgov.records.conditions import NO_CONDITIONS
 from airflow_mlgov.records.digest import Digest
 from airflow_mlgov.records.source import Source
 from airflow_mlgov.service.attest_vote import Ballot, CastVote, cast_vote, void_vote
@@ -211,6 +213,11 @@ def _may_answer(user: BaseUser, form: AskedForm) -> bool:
 def _ballot(form: AskedForm, answer: dict[str, Any], user: BaseUser) -> Ballot:
     chosen, fields = answer["chosen_options"], answer["params_input"]
     named, comment = fields.get("request", ""), fields.get("comment", "")
+    conditions, problem = NO_CONDITIONS, ""
+    try:
+        conditions = conditions_in(fields)
+    except ValueError as error:
+        problem = str(error)
     return Ballot(
         shown=form.shown,
         gate=form.gate,
@@ -221,6 +228,8 @@ def _ballot(form: AskedForm, answer: dict[str, Any], user: BaseUser) -> Ballot:
         counted=form.counted,
         has_ended=form.has_ended,
         roles=roles_of(user),
+        conditions=conditions,
+        problem=problem,
     )
 
 

@@ -6,11 +6,12 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow.sdk.bases.decorator import task_decorator_factory
 
 from airflow_mlgov.decorators.file_task import FileTaskOperator
+from airflow_mlgov.operators.admitted_rows import shown_rows
 from airflow_mlgov.operators.lineage import is_listening, quietly
 from airflow_mlgov.operators.run import governed_run, source_of
 
@@ -20,9 +21,10 @@ if TYPE_CHECKING:
 
     from airflow_mlgov.lineage.datasets import DataRef
     from airflow_mlgov.lineage.events import StepLineage
-    from airflow_mlgov.service.score import ModelInUse
+    from airflow_mlgov.service.score import Admission, ModelInUse
 
 ARGUMENT = "governed_model"
+_Rows = TypeVar("_Rows")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,17 +32,48 @@ class GovernedModel:
     """The model that a governed function may use.
 
     Attributes:
-        path: Private folder with the verified files; gone when the task ends.
-        version: Manifest digest ``sha256:…`` of exactly those files; empty if the inventory's mode
+        version: Manifest digest ``sha256:…`` of exactly its files; empty if the inventory's mode
             let an unverified model pass (``observe``, ``warn``).
         registry_version: The registry's own number.
         uri: For logs and lineage.
+        conditions: What the approval is bound to, each in words.
     """
 
-    path: Path
     version: str
     registry_version: str
     uri: str
+    conditions: tuple[str, ...]
+    _admission: Admission
+
+    @property
+    def path(self) -> Path:
+        """Private folder with the verified files; gone when the task ends.
+
+        Raises:
+            GuardRefusedError: The approval has conditions about rows, and `admit` was not called; a
+                retry does not help.
+        """
+        return self._admission.files()
+
+    def admit(self, rows: _Rows) -> _Rows:
+        """Return rows unchanged, if the approval's conditions let them be scored.
+
+        Call it with everything that is to be scored, before `path`. Each call of a DAG run adds to
+        its number of rows; a task that is tried again begins anew. Without conditions about rows it
+        does nothing.
+
+        Args:
+            rows: A pandas DataFrame, or a list of mappings.
+
+        Raises:
+            GuardRefusedError: A row is outside the segments, or the run would score too many; on
+                record. A retry does not help.
+            LedgerUnavailableError: The ledger cannot be read or written; a retry may help.
+            DataError: It is neither; a retry does not help.
+        """
+        columns = [column for column, _ in self._admission.conditions.segments]
+        self._admission.admit(shown_rows(rows, columns))
+        return rows
 
 
 class GovernedTaskOperator(FileTaskOperator):
@@ -72,22 +105,22 @@ class GovernedTaskOperator(FileTaskOperator):
     def execute(self, context: Context) -> Any:
         """Verify, note the use, run the function with the verified files; or refuse."""
         from airflow_mlgov.service.approvals import Use
-        from airflow_mlgov.service.score import model_in_use
+        from airflow_mlgov.service.score import Admission, model_in_use
         from airflow_mlgov.wiring import open_governance, open_registry
 
         use = Use(self.model, self.target, source_of(context), self.alias)
         with governed_run():
-            registry = open_registry(self.registry_conn_id)
-            with model_in_use(open_governance(), registry, use) as model:
+            gov, registry = open_governance(), open_registry(self.registry_conn_id)
+            with model_in_use(gov, registry, use) as model:
                 self.log.info(
                     "Using %s, files %s.", model.registered.uri, model.version or "UNVERIFIED"
                 )
+                admission = Admission(gov, model)
                 if ARGUMENT in self.op_kwargs:
-                    version = str(model.version or "")
-                    governed = GovernedModel(
-                        model.path, version, model.registered.version, model.registered.uri
-                    )
+                    governed = _handed_out(model, admission)
                     self.op_kwargs = {**self.op_kwargs, ARGUMENT: governed}
+                else:
+                    admission.files()
                 read = quietly(self.files_read) if is_listening() else None
                 result = super().execute(context)
                 self.keep_lineage(lambda: self._lineage_of(model, read or []))
@@ -120,13 +153,24 @@ class GovernedTaskOperator(FileTaskOperator):
         return events.score(asked, read, self.files_written())
 
 
+def _handed_out(model: ModelInUse, admission: Admission) -> GovernedModel:
+    return GovernedModel(
+        version=str(model.version or ""),
+        registry_version=model.registered.version,
+        uri=model.registered.uri,
+        conditions=tuple(admission.conditions.words()),
+        _admission=admission,
+    )
+
+
 def governed_task(
     python_callable: Callable[..., Any] | None = None, **kwargs: Any
 ) -> TaskDecorator:
     """Wrap a function into a task that runs only with a model whose approval verifies now.
 
     A parameter of the function named ``governed_model`` is handed a `GovernedModel`, whose files
-    are the very bytes that were verified.
+    are the very bytes that were verified. If approvers can bind an approval to rows, let it call
+    `GovernedModel.admit` before it scores.
 
     Args:
         python_callable: Function to decorate.

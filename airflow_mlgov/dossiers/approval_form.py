@@ -29,7 +29,13 @@ MAX_TEXT = 300
 MAX_SUBJECT_PART = 80
 
 APPROVE, REJECT, WITHDRAW = "Approve", "Reject", "Withdraw"
-CHOICES = {APPROVE: Choice.APPROVE, REJECT: Choice.REJECT, WITHDRAW: Choice.WITHDRAW}
+APPROVE_WITH_CONDITIONS = "Approve with conditions"
+CHOICES = {
+    APPROVE: Choice.APPROVE,
+    APPROVE_WITH_CONDITIONS: Choice.APPROVE_WITH_CONDITIONS,
+    REJECT: Choice.REJECT,
+    WITHDRAW: Choice.WITHDRAW,
+}
 """The form's buttons, and what each means."""
 
 COUNTED = "x-counted"
@@ -123,6 +129,8 @@ class ApprovalForm:
         decide_by: When it is denied if it is not decided; None for never.
         objections: Rejections that did not end it.
         page: Address of the evidence page.
+        conditions: To what approvals given so far bind it, each in words.
+        may_set_conditions: Whether the pack lets approvers set any.
     """
 
     request: ApprovalRequest
@@ -143,6 +151,17 @@ class ApprovalForm:
     decide_by: datetime | None = None
     objections: Sequence[str] = ()
     page: str = ""
+    conditions: Sequence[str] = ()
+    may_set_conditions: bool = False
+
+
+def buttons(*, with_conditions: bool) -> list[str]:
+    """Return the form's buttons in their order.
+
+    Args:
+        with_conditions: Whether the pack lets approvers set conditions.
+    """
+    return [name for name in CHOICES if with_conditions or name != APPROVE_WITH_CONDITIONS]
 
 
 def headline_of(form: ApprovalForm) -> str:
@@ -214,6 +233,9 @@ def _seats(form: ApprovalForm) -> str:
     if form.objections:
         lines += ["", "Rejections so far:", ""]
         lines += [f"- {escape(objection)}" for objection in form.objections]
+    if form.conditions:
+        lines += ["", "Conditions so far:", ""]
+        lines += [f"- {escape(condition)}" for condition in form.conditions]
     if form.refused:
         lines += ["", "Answers that were not counted:", ""]
         lines += [f"- {escape(reason)}" for reason in form.refused]
@@ -291,10 +313,17 @@ def _meaning(form: ApprovalForm) -> str:
         if form.decide_by
         else ""
     )
+    conditions = (
+        " Approve with conditions binds it to what is set in the fields below, beside what others "
+        "set; each use is held to all of it."
+        if form.may_set_conditions
+        else ""
+    )
     return (
         f"### What an approval does\n\nIt lets exactly this version be promoted once to "
-        f"{escape(form.request.target)} and used there for {form.valid_days} days. A comment of "
-        f"at least {form.comment_min_length} characters is required. {rejection}{until} Withdraw "
-        f"takes your own vote back while the request is open; from who asked, it ends the request. "
+        f"{escape(form.request.target)} and used there for {form.valid_days} days.{conditions} "
+        f"A comment of at least {form.comment_min_length} characters is required. "
+        f"{rejection}{until} Withdraw takes your own vote back while the request is open; from who "
+        f"asked, it ends the request. "
         f"{_VOUCHED[form.least_assurance]}"
     )

@@ -278,6 +278,7 @@ class Dossier:
         granted_at: When the last seat was filled; None unless granted.
         expires_at: When the approval ends; None unless granted.
         decide_by: When it is denied if nobody has decided; None for never.
+        conditions: To what approvals bind it, in words.
         used_by: The promotion that used the approval; empty if none did.
         seats: Who sits, who is missing.
         is_reader_waited_for: Whether the reader may fill an open seat.
@@ -289,8 +290,7 @@ class Dossier:
         findings: All findings of the version, closed ones too.
         in_use: What is in use now for the same target; None if nothing is.
         read_at: When the page was made.
-        ledger_size: Entries under the checkpoint that it was made from.
-        ledger_root: That checkpoint's root hash.
+        ledger_size: Entries under the checkpoint that it was made from, with `ledger_root`.
     """
 
     request: ApprovalRequest
@@ -305,6 +305,7 @@ class Dossier:
     granted_at: datetime | None
     expires_at: datetime | None
     decide_by: datetime | None
+    conditions: Sequence[str]
     used_by: str
     seats: Sequence[SeatLine]
     is_reader_waited_for: bool

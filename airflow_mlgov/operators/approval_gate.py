@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.providers.standard.operators.hitl import HITLOperator
-from airflow.sdk import BaseNotifier, Param
+from airflow.sdk import BaseNotifier
 from airflow.sdk.definitions.param import ParamsDict
 from airflow.sdk.exceptions import AirflowException, TaskAwaitingInput
 from airflow.sdk.execution_time.comms import CreateHITLDetailPayload, HITLDetailRequestResult
 
-from airflow_mlgov.dossiers.approval_form import (
-    ANSWER_READ,
-    CHOICES,
-    COUNTED,
-    UNREAD_ANSWER,
-)
+from airflow_mlgov.dossiers.approval_form import UNREAD_ANSWER, buttons
 from airflow_mlgov.errors import ConfigurationError
 from airflow_mlgov.operators.approval_notice import (
     notice_of,
@@ -26,8 +21,8 @@ from airflow_mlgov.operators.approval_notice import (
 )
 from airflow_mlgov.operators.approval_runs import ApprovalRuns
 from airflow_mlgov.operators.evidence_link import EvidenceLink
+from airflow_mlgov.operators.gate_form import answer_of, form_fields
 from airflow_mlgov.operators.run import governed_run, source_of, trigger_user
-from airflow_mlgov.records.people import Person
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -89,8 +84,8 @@ class ApprovalGateOperator(HITLOperator):
             `notice_of`. ``execution_timeout`` limits the gate's work, not the waiting.
 
     Returns:
-        XCom ``{"model", "version", "target", "request", "decision", "expires_at"}``, for people;
-        nothing decides on it.
+        XCom ``{"model", "version", "target", "request", "decision", "expires_at", "conditions"}``,
+        for people; nothing decides on it.
 
     Raises:
         AirflowFailException: Evidence is missing, a High finding is open, or somebody rejected; a
@@ -121,10 +116,10 @@ class ApprovalGateOperator(HITLOperator):
         super().__init__(
             subject=f"Approve {model}?",
             body=None,
-            options=list(CHOICES),
+            options=buttons(with_conditions=False),
             defaults=None,
             multiple=False,
-            params=_form_fields("", 0),
+            params=form_fields(""),
             assigned_users=None,
             # Without one HITLOperator takes execution_timeout for the people's deadline.
             response_timeout=timedelta.max,
@@ -171,7 +166,7 @@ class ApprovalGateOperator(HITLOperator):
         if "error" in event and not is_timer:
             raise AirflowException(f"Airflow could not hand over the answer: {event['error']}")
         with governed_run():
-            gov, answer = open_governance(), None if is_timer else _answer_of(event)
+            gov, answer = open_governance(), None if is_timer else answer_of(event)
             standing = standing_of(gov, gov.ledger.view(), Digest.parse(request))
             if standing is None:
                 return self._ask(gov, context)
@@ -252,10 +247,11 @@ class ApprovalGateOperator(HITLOperator):
             return None
         form = describe(gov, standing, open_site().request(request.digest))
         self.subject, self.body = headline_of(form), body_of(form)
-        self.params = _form_fields(
+        self.options = buttons(with_conditions=standing.pack.conditions is not None)
+        self.params = form_fields(
             str(request.digest),
-            standing.pack.comment_min_length,
-            read.answered_at.isoformat() if read else "",
+            standing.pack,
+            read.answered_at if read else None,
             view.checkpoint.size,
         )
         unread = _send_form(
@@ -270,7 +266,7 @@ class ApprovalGateOperator(HITLOperator):
             # refused where the vote is put on record.
             assigned_users=[],
         )
-        return _answer_of(unread) if unread else None
+        return answer_of(unread) if unread else None
 
     def _wait(self, standing: Standing, context: Context, *, is_timer: bool) -> NoReturn:
         """Tell the notifiers and park until somebody answers, or until there is more to do."""
@@ -337,56 +333,10 @@ def _enough(retries: int | None) -> int:
     return max(int(retries or 0), LEAST_RETRIES)
 
 
-def _form_fields(
-    request: str, comment_min_length: int, answer_read: str = "", counted: int = 0
-) -> ParamsDict:
-    about = Param(
-        request,
-        type="string",
-        title="Request digest",
-        description="What this form is about. Leave it as it is: a vote that names another digest "
-        "is refused.",
-    )
-    about.schema |= {ANSWER_READ: answer_read, COUNTED: counted}
-    return ParamsDict(
-        {
-            "comment": Param(
-                "",
-                type="string",
-                title="Comment",
-                description=f"Why; at least {comment_min_length} characters.",
-                format="multiline",
-            ),
-            "request": about,
-        }
-    )
-
-
-def _answer_of(event: Mapping[str, Any]) -> Answer:
-    """Return what Airflow recorded; what is no answer of this form has no choice."""
-    from airflow_mlgov.service.vote import Answer
-
-    sent = event.get("params_input")
-    fields: Mapping[str, Any] = sent if isinstance(sent, Mapping) else {}
-    request, comment = fields.get("request", ""), fields.get("comment", "")
-    chosen = list(event.get("chosen_options") or ())
-    is_ours = len(chosen) == 1 and isinstance(request, str) and isinstance(comment, str)
-    user = event.get("responded_by_user")
-    answered_at = event["responded_at"]
-    if isinstance(answered_at, str):
-        answered_at = datetime.fromisoformat(answered_at)
-    return Answer(
-        choice=CHOICES.get(str(chosen[0])) if is_ours else None,
-        request=request if isinstance(request, str) else "",
-        comment=comment if isinstance(comment, str) else "",
-        person=Person(str(user["id"]), str(user["name"])) if user else None,
-        answered_at=answered_at,
-    )
-
-
 def _result(standing: Standing) -> dict[str, Any]:
     return {
         **subject_of(standing),
         "decision": standing.decision.value,
         "expires_at": standing.expires_at.isoformat() if standing.expires_at else None,
+        "conditions": standing.count.conditions.as_json(),
     }

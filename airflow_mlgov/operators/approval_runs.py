@@ -90,6 +90,8 @@ class ApprovalRuns:
         }
         if standing.expires_at:
             facts["expires_at"] = to_text(standing.expires_at)
+        if standing.count.conditions:
+            facts["conditions"] = "; ".join(standing.count.conditions.words())
         step = events.decide(
             asked_for(self._gov, view, request),
             is_granted=standing.decision is Decision.GRANTED,

@@ -125,6 +125,23 @@ class BreakGlassRules:
 
 
 @dataclass(frozen=True, slots=True)
+class ConditionRules:
+    """To what approvers may bind an approval.
+
+    Attributes:
+        end_date: Whether to a last day.
+        max_rows_per_run: Whether to a number of rows that one run may score.
+        segments: Columns whose values they may limit, each with the values to choose from.
+        data_validation: Whether to data that were validated in the same run.
+    """
+
+    end_date: bool
+    max_rows_per_run: bool
+    segments: Mapping[str, tuple[str, ...]]
+    data_validation: bool
+
+
+@dataclass(frozen=True, slots=True)
 class PlannedTest:
     """One line of a validation plan.
 
@@ -172,6 +189,7 @@ class PolicyPack:
         reminders: When a gate that waits speaks again; None for never.
         findings: Who settles findings; None if those on the seats close them and nobody may accept.
         break_glass: The rules of emergencies; None if nobody may break glass.
+        conditions: To what approvers may bind an approval; None for nothing.
     """
 
     id: str
@@ -196,6 +214,7 @@ class PolicyPack:
     reminders: Reminders | None = None
     findings: FindingRules | None = None
     break_glass: BreakGlassRules | None = None
+    conditions: ConditionRules | None = None
 
     @property
     def users(self) -> tuple[str, ...]:

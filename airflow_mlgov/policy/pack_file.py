@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
 from typing import Any
+from unicodedata import normalize
 
 from airflow_mlgov.errors import DocumentError
 from airflow_mlgov.policy.documents import (
@@ -18,6 +19,7 @@ from airflow_mlgov.policy.files import read_bytes, yaml_files
 from airflow_mlgov.policy.pack import (
     Absence,
     BreakGlassRules,
+    ConditionRules,
     FindingRules,
     PlannedTest,
     PolicyPack,
@@ -122,6 +124,19 @@ def _pack(document: Document) -> PolicyPack:
         reminders=_reminders(said["reminders"]) if "reminders" in said else None,
         findings=_finding_rules(said["findings"]) if "findings" in said else None,
         break_glass=_break_glass_rules(said["break_glass"]) if "break_glass" in said else None,
+        conditions=_condition_rules(said["conditions"]) if "conditions" in said else None,
+    )
+
+
+def _condition_rules(said: dict[str, Any]) -> ConditionRules:
+    return ConditionRules(
+        end_date=said.get("end_date", False),
+        max_rows_per_run=said.get("max_rows_per_run", False),
+        segments={
+            column: tuple(normalize("NFC", value) for value in values)
+            for column, values in said.get("segments", {}).items()
+        },
+        data_validation=said.get("data_validation", False),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict
 from typing import TypeAlias
 
 from airflow_mlgov.policy.pack import Absence, PlannedTest, PolicyPack, Seat
@@ -21,6 +22,7 @@ def pack_problems(pack: PolicyPack) -> Iterator[Departure]:
     yield from _absence_problems(pack)
     yield from _reminder_problems(pack)
     yield from _break_glass_problems(pack)
+    yield from _condition_problems(pack)
     yield from _finding_rule_problems(pack)
     yield from _plan_problems(pack)
     yield from _tier_problems(pack)
@@ -139,6 +141,12 @@ def _break_glass_problems(pack: PolicyPack) -> Iterator[Departure]:
             remedy = "It could never be confirmed: add users to a seat, or lower `quorum`."
             yield Departure(("break_glass", "quorum"), problem, remedy)
             return
+
+
+def _condition_problems(pack: PolicyPack) -> Iterator[Departure]:
+    if pack.conditions is not None and not any(asdict(pack.conditions).values()):
+        problem = "no condition can be set."
+        yield Departure(("conditions",), problem, "Write true behind one, or take this out.")
 
 
 def _finding_rule_problems(pack: PolicyPack) -> Iterator[Departure]:

@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from enum import StrEnum
 
+from airflow_mlgov.policy.condition_checks import condition_faults, nothing_left
 from airflow_mlgov.policy.pack import PolicyPack, Seat
 from airflow_mlgov.policy.seating import unseated
+from airflow_mlgov.records.conditions import NO_CONDITIONS, Conditions, strictest
 from airflow_mlgov.records.governance import Choice, Vote
 from airflow_mlgov.records.people import Person
 
@@ -90,6 +92,7 @@ class Tally:
         decided_by: The vote that filled the last seat, or the rejection; None while open, and if
             time ran out.
         objections: Rejections from seats without a veto.
+        conditions: What all approvals that count bind it to, together.
     """
 
     decision: Decision
@@ -97,6 +100,7 @@ class Tally:
     refused: tuple[RefusedVote, ...]
     decided_by: Vote | None
     objections: tuple[Vote, ...] = ()
+    conditions: Conditions = NO_CONDITIONS
 
     @property
     def open_seats(self) -> tuple[SeatTally, ...]:
@@ -142,7 +146,14 @@ def tally(
     if decision is Decision.OPEN and _is_over(pack, electorate, now):
         decision = Decision.DENIED
     objections = tuple(other.vote for other in count.objections if other.vote is not decided_by)
-    return Tally(decision, _seated(pack, count.approvals), tuple(refused), decided_by, objections)
+    return Tally(
+        decision=decision,
+        seats=_seated(pack, count.approvals),
+        refused=tuple(refused),
+        decided_by=decided_by,
+        objections=objections,
+        conditions=strictest(count.conditions),
+    )
 
 
 def eligible(pack: PolicyPack, seat: Seat, electorate: Electorate, on: datetime) -> tuple[str, ...]:
@@ -179,6 +190,11 @@ class _Count:
         self.approvals: list[_Counted] = []
         self.objections: list[_Counted] = []
 
+    @property
+    def conditions(self) -> list[Conditions]:
+        """What each approval that counts binds it to."""
+        return [other.vote.conditions for other in self.approvals]
+
     def admit(self, vote: Vote) -> tuple[str, tuple[str, ...]]:
         """Return the place that a vote takes, or why it takes none."""
         voter = vote.voter
@@ -197,7 +213,11 @@ class _Count:
         ]
         held = [own.place for own in self._of(voter, [*self.approvals, *self.objections])]
         places = [place for place in held if place in places] or places
-        if vote.choice is Choice.APPROVE:
+        if vote.choice.is_approval:
+            reasons += [
+                f"with the conditions already set no value of {column} would be left"
+                for column in nothing_left(self.conditions, vote.conditions)
+            ]
             taken = {other.place for other in self.approvals}
             if self._of(voter, self.approvals):
                 reasons.append(VOTED_BEFORE)
@@ -218,7 +238,7 @@ class _Count:
         self.approvals = [other for other in self.approvals if other.place != place]
         self.objections = [other for other in self.objections if other.place != place]
         counted = _Counted(vote, place, self._seats(vote, place))
-        if vote.choice is Choice.APPROVE:
+        if vote.choice.is_approval:
             self.approvals.append(counted)
             is_full = all(not seat.open_count for seat in _seated(self._pack, self.approvals))
             return Decision.GRANTED if is_full else Decision.OPEN
@@ -286,6 +306,7 @@ def _limits(pack: PolicyPack, vote: Vote, electorate: Electorate) -> Iterable[st
         yield f"the comment is shorter than {pack.comment_min_length} characters"
     if _is_over(pack, electorate, vote.cast_at):
         yield "the time to decide was over"
+    yield from condition_faults(pack.conditions, vote.choice, vote.conditions, _day(vote))
 
 
 def _duties(pack: PolicyPack, voter: Person, electorate: Electorate) -> Iterable[str]:

@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Any
 
 from airflow_mlgov.records.canonical import canonical_bytes
+from airflow_mlgov.records.conditions import NO_CONDITIONS, Conditions
 from airflow_mlgov.records.digest import Digest
 from airflow_mlgov.records.people import Person
 
@@ -40,8 +41,14 @@ class Choice(StrEnum):
     """What somebody answers; who asked may only withdraw, which ends the request."""
 
     APPROVE = "approve"
+    APPROVE_WITH_CONDITIONS = "approve_with_conditions"
     REJECT = "reject"
     WITHDRAW = "withdraw"
+
+    @property
+    def is_approval(self) -> bool:
+        """Whether it fills a seat."""
+        return self in {Choice.APPROVE, Choice.APPROVE_WITH_CONDITIONS}
 
 
 class EraseReason(StrEnum):
@@ -213,12 +220,13 @@ class Vote:
         index: Position in the ledger; the only order there is.
         request: Digest of the request it names.
         voter: Who answered; None if what opens the name is gone.
-        choice: Approve or reject.
+        choice: What was answered.
         comment: Why.
         assurance: Who vouches for it.
         cast_at: When, by the writer's clock.
         roles: Roles of the auth manager that the voter held then, as the api-server saw it; none
             where it did not.
+        conditions: What the voter binds an approval to.
     """
 
     index: int
@@ -229,3 +237,4 @@ class Vote:
     assurance: Assurance
     cast_at: datetime
     roles: tuple[str, ...] = ()
+    conditions: Conditions = NO_CONDITIONS

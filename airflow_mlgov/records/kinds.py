@@ -54,7 +54,7 @@ ROTATION = "key.rotated"
 """The kind that puts a new key in the place of an old one; the only one that two keys sign."""
 
 _OF_A_VERSION = re.compile(
-    r"(approval|breakglass)\..*|model\.(trained|registered|validated|promoted|scored|deployed)"
+    r"(approval|breakglass)\..*|model\.(trained|registered|validated|promoted|admitted|scored|deployed)"
 )
 
 
@@ -153,6 +153,8 @@ KINDS = MappingProxyType(
                 "request_sha256 target registry alias",
             ),
             _kind("model.scored", "writer", Retention.EVIDENCE, "request_sha256 target"),
+            # What a task is about to score, of an approval whose conditions are about rows.
+            _kind("model.admitted", "writer", Retention.EVIDENCE, "request_sha256 target rows"),
             # Verified before a task that then loads the model by itself.
             _kind("model.deployed", "writer", Retention.EVIDENCE, "request_sha256 target"),
             # By a task that is not ours, so that neither data nor version are known.

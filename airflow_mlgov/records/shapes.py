@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import Any
 
 from airflow_mlgov.records.clock import from_text, to_text
+from airflow_mlgov.records.conditions import Conditions
 from airflow_mlgov.records.governance import Choice, EraseReason, Severity
 from airflow_mlgov.records.kinds import KeyRole
 
@@ -96,6 +97,13 @@ def _is_moment(value: Any) -> bool:
         return False
 
 
+def _are_conditions(value: Any) -> bool:
+    try:
+        return bool(Conditions.from_json(value))
+    except ValueError:
+        return False
+
+
 def _pair_of(first: Shape, second: Shape) -> Shape:
     return Shape(
         "a pair",
@@ -152,6 +160,7 @@ SHAPES: Mapping[str, Shape] = MappingProxyType(
             "an object of whole numbers, 0 or more",
             lambda value: isinstance(value, dict) and all(map(_COUNT.fits, value.values())),
         ),
+        "conditions": Shape("what an approval can be bound to", _are_conditions),
         "mode": _one_of("observe", "warn", "enforce"),
         "results": _object(**dict.fromkeys(("pass", "warn", "fail"), _COUNT)),
     }

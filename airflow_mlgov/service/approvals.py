@@ -24,6 +24,7 @@ from airflow_mlgov.errors import (
 from airflow_mlgov.policy.pack import PolicyPack, Seat
 from airflow_mlgov.policy.pack_file import parse_pack
 from airflow_mlgov.policy.tally import Decision, Electorate, Tally, eligible, tally
+from airflow_mlgov.records.conditions import Conditions
 from airflow_mlgov.records.digest import Digest
 from airflow_mlgov.records.governance import ApprovalRequest, Assurance, Choice, Vote
 from airflow_mlgov.records.kinds import KeyRole
@@ -148,11 +149,13 @@ class Standing:
     @property
     def expires_at(self) -> datetime | None:
         """When the approval ends; None unless granted, or if that moment cannot be told."""
+        if self.granted_at is None:
+            return None
         try:
-            end = timedelta(days=self.pack.valid_days)
-            return self.granted_at + end if self.granted_at else None
+            end = self.granted_at + timedelta(days=self.pack.valid_days)
         except OverflowError:
             return None
+        return min(end, self.count.conditions.ends_at or end)
 
 
 def standings(
@@ -372,6 +375,7 @@ def vote_of(entry: SealedEntry) -> Vote:
         assurance=ASSURANCE[entry.signed_by],
         cast_at=entry.at,
         roles=tuple(entry.body.get("roles", ())) if is_attested else (),
+        conditions=Conditions.from_json(entry.body.get("conditions", {})),
     )
 
 

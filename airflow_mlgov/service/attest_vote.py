@@ -11,6 +11,7 @@ from airflow_mlgov.policy.pack import PolicyPack
 from airflow_mlgov.policy.tally import DECIDED_BEFORE, VOTED_BEFORE, Decision, tally
 from airflow_mlgov.records.canonical import signable_text
 from airflow_mlgov.records.clock import to_text
+from airflow_mlgov.records.conditions import NO_CONDITIONS, Conditions
 from airflow_mlgov.records.digest import Digest
 from airflow_mlgov.records.governance import Assurance, Choice, Vote
 from airflow_mlgov.records.kinds import KeyRole
@@ -19,7 +20,7 @@ from airflow_mlgov.records.source import Source
 from airflow_mlgov.service.approvals import Standing, standing_of
 from airflow_mlgov.service.governance import Governance
 from airflow_mlgov.service.ledger import EntryDraft, Receipt
-from airflow_mlgov.service.vote import MAX_COMMENT
+from airflow_mlgov.service.vote import MAX_COMMENT, choice_of
 
 SEAL_TIMEOUT_S = 20.0
 """How long an approver waits for a checkpoint over the vote: a gate counts what is sealed."""
@@ -36,12 +37,14 @@ class Ballot:
         shown: Digest of the request that the form shows.
         gate: The task whose form it is.
         named: Digest that came back with the answer, as text.
-        choice: Approve or reject; None if it is no answer that our form offers.
+        choice: None if it is no answer that our form offers.
         comment: What the person wrote.
         person: Who is signed in.
         counted: Ledger entries that the gate had read when it opened the form.
         has_ended: Whether the gate's task has ended, so that nothing waits for the answer.
         roles: Roles of the auth manager that the person holds.
+        conditions: What the form's fields set.
+        problem: What cannot be read in these fields; empty for nothing.
     """
 
     shown: Digest
@@ -53,6 +56,8 @@ class Ballot:
     counted: int = 0
     has_ended: bool = False
     roles: tuple[str, ...] = ()
+    conditions: Conditions = NO_CONDITIONS
+    problem: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,16 +106,12 @@ def cast_vote(gov: Governance, ballot: Ballot) -> CastVote | None:
         return CastVote(ballot, standing, None)
     if reasons:
         # What another pack would have made of it (`try_pack`) can be told of an answer that is fit.
-        answer = {} if unfit else {"choice": vote.choice, "roles": list(vote.roles)}
+        answer = {} if unfit else _said(vote)
         refused = _draft(gov, standing, ballot, "approval.vote_refused", reasons=reasons, **answer)
         gov.ledger.append(refused, role=KeyRole.ATTESTOR)
         raise VoteRefusedError(reasons)
     seats = [seat.seat.role for seat in count.seats if vote in seat.votes]
-    named = {
-        "choice": vote.choice,
-        "seat": seats[0] if seats else "",
-        "roles": list(vote.roles),
-    }
+    named = {**_said(vote), "seat": seats[0] if seats else ""}
     receipt = gov.ledger.append(
         _draft(gov, standing, ballot, "approval.voted", **named), role=KeyRole.ATTESTOR
     )
@@ -162,7 +163,12 @@ def _vote_of(gov: Governance, standing: Standing, ballot: Ballot, index: int) ->
         assurance=Assurance.L1,
         cast_at=gov.clock.now(),
         roles=_roles(standing.pack, ballot.roles),
+        conditions=ballot.conditions,
     )
+
+
+def _said(vote: Vote) -> dict[str, Any]:
+    return {**choice_of(vote.choice, vote.conditions), "roles": list(vote.roles)}
 
 
 def _roles(pack: PolicyPack, held: tuple[str, ...]) -> tuple[str, ...]:
@@ -176,6 +182,8 @@ def _unfit(standing: Standing, ballot: Ballot) -> list[str]:
     """Return why an answer is none to this request, whatever the policy pack says."""
     if ballot.choice is None:
         return ["it is no answer that the form offers"]
+    if ballot.problem and ballot.choice.is_approval:
+        return [ballot.problem]
     if _is_named_as_a_number(ballot.person):
         return ["the voter's user name is a number, and could be taken for another's user id"]
     if ballot.named.strip() != str(standing.request.digest):
@@ -198,7 +206,7 @@ def _waits_to_be_counted(standing: Standing, ballot: Ballot) -> bool:
     refused = [refused.vote for refused in standing.count.refused]
     return any(
         vote.voter == ballot.person
-        and vote.choice is ballot.choice
+        and (vote.choice, vote.conditions) == (ballot.choice, ballot.conditions)
         and vote.index >= ballot.counted
         and vote not in refused
         for vote in standing.votes

@@ -55,6 +55,8 @@ def describe(gov: Governance, standing: Standing, page: str = "") -> ApprovalFor
         decide_by=standing.decide_by,
         objections=[f"{_voter(vote)}: {vote.comment}" for vote in standing.count.objections],
         page=page,
+        conditions=standing.count.conditions.words(),
+        may_set_conditions=standing.pack.conditions is not None,
     )
 
 

@@ -21,6 +21,7 @@ from airflow_mlgov.dossiers.evidence import (
 )
 from airflow_mlgov.errors import ArtefactError, EvidenceError
 from airflow_mlgov.policy.tiers import tier
+from airflow_mlgov.records.conditions import Conditions
 from airflow_mlgov.records.digest import Digest
 from airflow_mlgov.records.governance import Choice
 from airflow_mlgov.records.people import Person
@@ -44,6 +45,14 @@ _READERS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "model.validated": read_report,
     "model.trained": read_training,
     "data.validated": read_data_check,
+}
+
+
+_EVENTS = {
+    Choice.APPROVE: "approved",
+    Choice.APPROVE_WITH_CONDITIONS: "approved with conditions",
+    Choice.REJECT: "rejected",
+    Choice.WITHDRAW: "withdrew",
 }
 
 
@@ -82,6 +91,7 @@ def collect_dossier(gov: Governance, view: LedgerView, digest: Digest, reader: P
         granted_at=standing.granted_at,
         expires_at=standing.expires_at,
         decide_by=standing.decide_by,
+        conditions=standing.count.conditions.words(),
         used_by=_used_by(standing),
         seats=[seat_line(standing, seat) for seat in standing.count.seats],
         is_reader_waited_for=waits_for(standing, reader),
@@ -144,8 +154,7 @@ def _history(view: LedgerView, standing: Standing) -> Iterator[HistoryLine]:
         note = voids.get(entry.key) or why_not.get(entry.index, "")
         if entry.index not in votes and not note:
             note = "it came before the request"
-        event = "approved" if entry.body["choice"] == Choice.APPROVE else "rejected"
-        yield _answer(entry, event, note)
+        yield _answer(entry, _event(entry), note)
     for entry in _about(view, standing, "approval.vote_refused"):
         if "vote_index" not in entry.body:  # what the count refuses stands beside the vote
             yield _answer(entry, "answered", "; ".join(map(str, entry.body["reasons"])))
@@ -153,6 +162,11 @@ def _history(view: LedgerView, standing: Standing) -> Iterator[HistoryLine]:
         reason = text_of(entry, "reason") or ERASED
         who = name_in(entry, "revoked_by")
         yield HistoryLine(entry.index, entry.at, "revoked", who, comment=reason)
+
+
+def _event(vote: SealedEntry) -> str:
+    bound = Conditions.from_json(vote.body.get("conditions", {})).words()
+    return ": ".join([_EVENTS[vote.body["choice"]], *(["; ".join(bound)] if bound else [])])
 
 
 def _answer(entry: SealedEntry, event: str, note: str) -> HistoryLine:

@@ -12,9 +12,17 @@ from types import MappingProxyType
 
 from airflow_mlgov.errors import GuardRefusedError
 from airflow_mlgov.policy.inventory import InventoryEntry, Mode
+from airflow_mlgov.records.conditions import Conditions
 from airflow_mlgov.records.digest import Digest
 from airflow_mlgov.service.allow_use import AnyClearance, allow_scoring, basis_of, rests_on
 from airflow_mlgov.service.approvals import Use
+from airflow_mlgov.service.conditions import (
+    Rows,
+    conditions_of,
+    refuse_hidden_rows,
+    refuse_rows,
+    refuse_unchecked_data,
+)
 from airflow_mlgov.service.governance import Governance
 from airflow_mlgov.service.ledger import EntryDraft
 from airflow_mlgov.service.ports import Registry, RegistryVersion
@@ -45,6 +53,62 @@ class ModelInUse:
     version: Digest | None
     registered: RegistryVersion
     clearance: AnyClearance | None
+
+
+class Admission:
+    """Hands out a model's files once the rows to be scored were held against the conditions.
+
+    Args:
+        gov: Governance.
+        model: From `model_in_use`.
+    """
+
+    def __init__(self, gov: Governance, model: ModelInUse) -> None:
+        self._gov = gov
+        self._model = model
+        self._is_admitted = not conditions_of(model.clearance).are_about_rows
+
+    @property
+    def conditions(self) -> Conditions:
+        """What the approval is bound to."""
+        return conditions_of(self._model.clearance)
+
+    def admit(self, rows: Rows) -> None:
+        """Note that rows are about to be scored, if the approval has conditions about rows.
+
+        Raises:
+            GuardRefusedError: They break a condition in mode ``enforce``, and the refusal is on
+                record; a retry does not help.
+            LedgerUnavailableError: The ledger cannot be read or written; a retry may help.
+        """
+        clearance = self._model.clearance
+        if clearance is not None:
+            with _on_trial(self._gov, clearance):
+                refuse_rows(self._gov, clearance, rows)
+        self._is_admitted = True
+
+    def files(self) -> Path:
+        """Return the private folder of the verified files.
+
+        Raises:
+            GuardRefusedError: Nothing was admitted that had to be, in mode ``enforce``, and the
+                refusal is on record; a retry does not help.
+        """
+        clearance = self._model.clearance
+        if not self._is_admitted and clearance is not None:
+            with _on_trial(self._gov, clearance):
+                refuse_hidden_rows(clearance, "The task asks for the files before it shows rows.")
+        return self._model.path
+
+
+@contextmanager
+def _on_trial(gov: Governance, clearance: AnyClearance) -> Iterator[None]:
+    """Put a refusal on record, and let it pass in a mode below ``enforce``."""
+    try:
+        with refusals_on_record(gov, clearance.use, clearance.version):
+            yield
+    except GuardRefusedError as refusal:
+        _refuse_unless_on_trial(gov.model(clearance.use.model), refusal)
 
 
 @contextmanager
@@ -111,6 +175,8 @@ def check_use(gov: Governance, open_registry: Callable[[], Registry], use: Use, 
             registered = registry.by_alias(entry.registered_name, use.alias)
         with TemporaryDirectory(prefix="mlgov-check-") as private:
             model = _verified(gov, registry, use, registered, Path(private))
+        with refusals_on_record(gov, use, model.version):
+            refuse_hidden_rows(model.clearance, "The task loads the model by itself.")
     except GuardRefusedError as refusal:
         _refuse_unless_on_trial(entry, refusal)
     else:
@@ -139,6 +205,7 @@ def _verified(
                 remedy="Train and register the model in a governed run.",
             )
         clearance = allow_scoring(gov, view, use, registered.manifest)
+        refuse_unchecked_data(view, clearance)
         path = verified_files(registry, registered, registered.manifest, private)
     return ModelInUse(path, registered.manifest, registered, clearance)
 

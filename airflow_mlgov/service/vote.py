@@ -12,6 +12,7 @@ from airflow_mlgov.errors import ApprovalDeniedError, LedgerIntegrityError, Requ
 from airflow_mlgov.policy.tally import Decision, RefusedVote
 from airflow_mlgov.records.canonical import signable_text
 from airflow_mlgov.records.clock import to_text
+from airflow_mlgov.records.conditions import NO_CONDITIONS, Conditions
 from airflow_mlgov.records.governance import ApprovalRequest, Assurance, Choice
 from airflow_mlgov.records.kinds import KeyRole
 from airflow_mlgov.records.people import Person
@@ -33,11 +34,12 @@ class Answer:
     """What Airflow recorded as the answer to a form.
 
     Attributes:
-        choice: Approve or reject; None if it is no answer that our form offers.
+        choice: None if it is no answer that our form offers.
         request: Digest that the form carried, as text.
         comment: What the person wrote.
         person: Who answered; None if no person did (a task answered itself, or a time-out).
         answered_at: When Airflow recorded it.
+        conditions: What the form's fields set.
     """
 
     choice: Choice | None
@@ -45,6 +47,7 @@ class Answer:
     comment: str
     person: Person | None
     answered_at: datetime
+    conditions: Conditions = NO_CONDITIONS
 
 
 def record_answer(
@@ -67,8 +70,8 @@ def record_answer(
     }
     if reasons:
         body["reasons"] = reasons
-    else:
-        body["choice"] = answer.choice
+    elif answer.choice is not None:
+        body |= choice_of(answer.choice, answer.conditions)
     kind = "approval.vote_refused" if reasons else "approval.voted"
     receipt = gov.ledger.append(
         EntryDraft(
@@ -83,6 +86,14 @@ def record_answer(
         )
     )
     gov.ledger.seal(receipt)
+
+
+def choice_of(choice: Choice, conditions: Conditions) -> dict[str, Any]:
+    """Return what the body of an entry says of an answer; only an approval has conditions."""
+    said: dict[str, Any] = {"choice": choice}
+    if choice.is_approval and conditions:
+        said["conditions"] = conditions.as_json()
+    return said
 
 
 def _is_on_record(gov: Governance, request: ApprovalRequest, answer: Answer) -> bool:
@@ -258,5 +269,6 @@ def _statement(standing: Standing) -> dict[str, Any]:
             "votes": votes,
             "granted_at": to_text(standing.granted_at) if standing.granted_at else "",
             "expires_at": to_text(standing.expires_at) if standing.expires_at else "",
+            "conditions": standing.count.conditions.as_json(),
         },
     }

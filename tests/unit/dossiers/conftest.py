@@ -99,6 +99,7 @@ DOSSIER = Dossier(
     state=RequestState.OPEN,
     granted_at=AT,
     expires_at=AT,
+    conditions=(),
     decide_by=AT,
     used_by="task promote",
     seats=SEATS,

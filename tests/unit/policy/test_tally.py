@@ -1,13 +1,15 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_mlgov.policy.pack import Absence, PolicyPack, Seat, Segregation
+from airflow_mlgov.policy.pack import Absence, ConditionRules, PolicyPack, Seat, Segregation
 from airflow_mlgov.policy.tally import Decision, Electorate, eligible, tally
+from airflow_mlgov.records.conditions import Conditions
 from airflow_mlgov.records.digest import Digest
 from airflow_mlgov.records.governance import Assurance, Choice, Vote
 from airflow_mlgov.records.people import Person
@@ -374,3 +376,84 @@ def test_a_seat_for_a_role_is_never_hopeless_and_has_a_veto_like_others():
     assert tally(without, rejections, NOBODY).decision is Decision.OPEN
     with_veto = make_pack(Seat("risk", 1, (), roles=("Risk",)))
     assert tally(with_veto, rejections, NOBODY).decided_by.index == 1
+
+
+RULES = ConditionRules(True, True, {"SEX": ("1", "2")}, True)
+ONE, TWO = (Conditions(segments=(("SEX", (value,)),)) for value in "12")
+
+
+def bound(index: int, who: str, **conditions) -> Vote:
+    given = Conditions(**conditions)
+    return replace(vote(index, who, Choice.APPROVE_WITH_CONDITIONS), conditions=given)
+
+
+def test_all_who_approve_bind_it_together():
+    votes = [
+        bound(1, "olivia", max_rows_per_run=100, segments=(("SEX", ("1", "2")),)),
+        bound(2, "victor", max_rows_per_run=50, segments=ONE.segments, data_validation=True),
+    ]
+    result = tally(make_pack(conditions=RULES), votes, NOBODY)
+    assert result.decision is Decision.GRANTED
+    assert result.conditions == Conditions(None, 50, ONE.segments, data_validation=True)
+
+
+def test_who_approves_without_conditions_does_not_lift_those_of_another():
+    votes = [bound(1, "olivia", data_validation=True), vote(2, "victor")]
+    result = tally(make_pack(conditions=RULES), votes, NOBODY)
+    assert (result.decision, result.conditions) == (
+        Decision.GRANTED,
+        Conditions(data_validation=True),
+    )
+
+
+def test_conditions_of_a_vote_that_is_withdrawn_or_refused_bind_nothing():
+    votes = [
+        bound(1, "olivia", max_rows_per_run=1),
+        vote(2, "olivia", Choice.WITHDRAW),
+        bound(3, "mallory", max_rows_per_run=2),
+        vote(4, "olivia"),
+        vote(5, "victor"),
+    ]
+    result = tally(make_pack(conditions=RULES), votes, NOBODY)
+    assert (result.decision, result.conditions) == (Decision.GRANTED, Conditions())
+
+
+@pytest.mark.parametrize(
+    ("answer", "rules", "reason"),
+    [
+        (bound(1, "olivia", max_rows_per_run=5), None, "lets nobody limit rows"),
+        (bound(1, "olivia", end_date=date(2026, 2, 1)), None, "lets nobody set a last day"),
+        (bound(1, "olivia", data_validation=True), None, "lets nobody demand validated data"),
+        (bound(1, "olivia", segments=ONE.segments), None, "does not list these values of SEX"),
+        (bound(1, "olivia", segments=(("SEX", ("1", "9")),)), RULES, "these values of SEX"),
+        (bound(1, "olivia", segments=(("AGE", ("1",)),)), RULES, "these values of AGE"),
+        (bound(1, "olivia", end_date=date(2025, 12, 31)), RULES, "2025-12-31, is over"),
+        (bound(1, "olivia"), RULES, "no condition is set"),
+        (
+            replace(vote(1, "olivia"), conditions=ONE),
+            RULES,
+            "the answer is to approve without",
+        ),
+    ],
+)
+def test_conditions_that_the_pack_does_not_know_are_refused(answer, rules, reason):
+    (refused,) = tally(make_pack(conditions=rules), [answer], NOBODY).refused
+    assert reason in "; ".join(refused.reasons)
+
+
+def test_the_day_of_the_vote_may_be_the_last():
+    last = bound(1, "olivia", end_date=NEW_YEAR.date())
+    assert tally(make_pack(conditions=RULES), [last], NOBODY).refused == ()
+
+
+def test_two_approvers_who_leave_no_segment_are_not_both_counted():
+    votes = [bound(1, "olivia", segments=ONE.segments), bound(2, "victor", segments=TWO.segments)]
+    result = tally(make_pack(conditions=RULES), votes, NOBODY)
+    assert result.decision is Decision.OPEN
+    assert "no value of SEX would be left" in result.refused[0].reasons[0]
+
+
+def test_what_a_rejection_states_beside_is_of_no_matter():
+    rejection = replace(vote(1, "olivia", Choice.REJECT), conditions=ONE)
+    result = tally(make_pack(), [rejection], NOBODY)
+    assert (result.decision, result.refused) == (Decision.DENIED, ())
