@@ -41,6 +41,7 @@ SCENARIOS = {
     # name: who triggers its run
     "approve": REQUESTER,
     "reject": REQUESTER,
+    "conditional": None,
     "awaited": REQUESTER,
     "awaited_in_vain": REQUESTER,
     "duplicate": REQUESTER,
@@ -104,6 +105,7 @@ segregation: {requester: true, developers: true}
 required_evidence: [model.trained, model.validated]
 comment_min_length: 10
 valid_days: 30
+conditions: {max_rows_per_run: true, segments: {SEX: ["1", "2"]}}
 existing_approvals: keep
 plans:
   binary_classifier:
@@ -156,7 +158,7 @@ class Run:
         except ApiError:
             return None
 
-    def answer(self, user: str, choice: str = "Approve", **changes: str) -> None:
+    def answer(self, user: str, choice: str = "Approve", **changes: Any) -> None:
         """Answer the gate's form as it stands, but for the changes."""
         client = self.live.client(user)
         shown = client.form(self.dag, self.id, "gate")["params"]["request"]
@@ -179,7 +181,7 @@ class Run:
                 return
         raise AssertionError(f"nothing takes the answer of {user}")
 
-    def refused_answer(self, user: str, choice: str = "Approve", **changes: str) -> str:
+    def refused_answer(self, user: str, choice: str = "Approve", **changes: Any) -> str:
         """Answer the gate's form, see it refused, and return why."""
         with pytest.raises(ApiError) as refused:
             self.answer(user, choice, **changes)
@@ -363,7 +365,7 @@ class Live:
             gov.ledger.append(EntryDraft(kind, model, version, body, (model, str(version)), people))
         return str(version)
 
-    def trigger(self, scenario: str, user: str, **conf: str) -> Run:
+    def trigger(self, scenario: str, user: str, **conf: Any) -> Run:
         """Start a run of the governed DAG for a scenario's model."""
         conf = {"model": scenario} | conf
         run = self.client(user).trigger(DAG, conf)

@@ -54,6 +54,29 @@ def test_one_rejection_ends_it_and_is_not_retried(run):
     assert len(run.entries("approval.requested")) == 1
 
 
+def test_conditions_bind_every_run_that_uses_the_model(live):
+    version = str(live.registry().get("conditional", "1").manifest)
+    run = live.trigger("conditional", "rita", version=version, rows=[{"SEX": 1}, {"SEX": 2}])
+    form = run.wait_gate()
+    assert form["options"] == ["Approve", "Approve with conditions", "Reject", "Withdraw"]
+    conditions = {"max_rows_per_run": 5, "segment_SEX": ["1"]}
+    assert "approve without" in run.refused_answer(OWNER, **conditions)
+    unknown = {"end_date": "2099-01-01"}
+    assert "last day" in run.refused_answer(OWNER, "Approve with conditions", **unknown)
+    run.answer(OWNER, "Approve with conditions", **conditions)
+    assert "at most 5 rows in one run" in run.wait_gate()["body"].replace("\\", "")
+    run.answer(VALIDATOR)
+    assert run.wait("score", "failed") == "failed"
+    assert "there are others: '2'" in run.entries("guard.refused")[-1].body["reason"]
+
+    client = live.client("admin")
+    for rows, state in ((5, "success"), (6, "failed")):
+        used = client.trigger("waiting", {"model": run.model, "rows": [{"SEX": 1}] * rows})
+        assert client.wait_for_task("waiting", used, "score", (state,)) == state
+    assert "5 rows in one run" in run.entries("guard.refused")[-1].body["reason"]
+    assert [entry.body["rows"] for entry in run.entries("model.admitted")] == [5, 6]
+
+
 @pytest.mark.scenario("duplicate")
 def test_one_person_is_never_counted_twice(run):
     run.wait_gate()

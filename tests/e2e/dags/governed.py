@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 from airflow.providers.standard.operators.hitl import ApprovalOperator
 from airflow.sdk import Param, dag, task
@@ -10,6 +11,7 @@ from airflow.sdk import Param, dag, task
 from airflow_mlgov import ApprovalGateOperator, ApprovalSensor, GovernedModel, PromoteModelOperator
 
 MODEL = "{{ params.model }}"
+ROWS = Param([{"SEX": 1}], type="array", description="What is scored.")
 
 
 @dag(
@@ -18,6 +20,7 @@ MODEL = "{{ params.model }}"
         "model": Param("", type="string"),
         "version": Param("", type="string", description="Asked about by the gate."),
         "promote": Param("", type="string", description="Promoted, if another than asked about."),
+        "rows": ROWS,
     },
 )
 def governed() -> None:
@@ -30,22 +33,24 @@ def governed() -> None:
     promote = PromoteModelOperator(task_id="promote", model=MODEL, version="{{ params.promote }}")
 
     @task.governed(model=MODEL)
-    def score(governed_model: GovernedModel) -> dict[str, str]:
+    def score(governed_model: GovernedModel, params: Any = None) -> dict[str, str]:
+        governed_model.admit(params["rows"])
         files = sorted(path.name for path in governed_model.path.iterdir())
         return {"version": governed_model.version, "files": ",".join(files)}
 
     gate >> promote >> score()
 
 
-@dag(schedule=None, params={"model": Param("", type="string")})
+@dag(schedule=None, params={"model": Param("", type="string"), "rows": ROWS})
 def waiting() -> None:
     approved = ApprovalSensor(
         task_id="approved", model=MODEL, alias="champion", deferrable=True, poke_interval=1
     )
 
     @task.governed(model=MODEL)
-    def score(governed_model: GovernedModel) -> str:
-        return governed_model.version
+    def score(governed_model: GovernedModel, params: Any = None) -> str:
+        governed_model.admit(params["rows"])
+        return governed_model.version if governed_model.path.exists() else ""
 
     approved >> score()
 

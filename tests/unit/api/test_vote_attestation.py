@@ -194,3 +194,29 @@ def test_one_ledger_serves_all_answers(server):
     server.answer()
     assert server.middleware._ledger is kept
     assert server.votes() == 2
+
+
+def conditional(server: Server, choice: str = "Approve with conditions", **fields: Any) -> Any:
+    common = {"request": str(server.request.digest), "comment": "looked at the evidence"}
+    sent = {"chosen_options": [choice], "params_input": common | fields}
+    return server.answer(body=json.dumps(sent).encode())
+
+
+def test_conditions_come_on_record_with_the_vote(world, monkeypatch):
+    world.with_pack("seats:\n", "conditions: {max_rows_per_run: true}\nseats:\n")
+    for step in (world.validate_data, world.train, world.validate_model):
+        step()
+    server = Server(world, monkeypatch)
+    status, told = conditional(server, max_rows_per_run="x")
+    assert (status, server.airflow.bodies) == (403, [])
+    assert "a condition cannot be read" in told["detail"]
+    assert conditional(server, choice="Approve", max_rows_per_run=9)[0] == 403
+    assert conditional(server, max_rows_per_run=9)[0] == 200
+    (vote,) = world.kinds("approval.voted")
+    assert vote.body["conditions"] == {"max_rows_per_run": 9}
+
+
+def test_conditions_that_the_pack_does_not_know_wake_nobody(server):
+    status, told = conditional(server, max_rows_per_run=9)
+    assert (status, server.airflow.bodies) == (403, [])
+    assert "lets nobody limit rows" in told["detail"]

@@ -8,11 +8,13 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pandas as pd
 import pytest
 from airflow.sdk import DAG
 from airflow.sdk.exceptions import AirflowFailException
 
 from airflow_mlgov.decorators.governed import GovernedModel, GovernedTaskOperator
+from airflow_mlgov.records.conditions import Conditions
 from airflow_mlgov.service.artefacts import hash_directory
 from airflow_mlgov.service.promote import promote
 
@@ -88,3 +90,66 @@ def test_the_files_it_reads_and_writes_are_templated(promoted: Any) -> None:
         ["2026-06-01.csv"],
         ["scores-2026-06-01.csv"],
     )
+
+
+@pytest.fixture
+def bound(world: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A model that was approved for ten rows of one segment in each run."""
+    world.with_pack(
+        "seats:\n", 'conditions: {max_rows_per_run: true, segments: {SEX: ["1", "2"]}}\nseats:\n'
+    )
+    for step in (world.validate_data, world.train, world.validate_model):
+        step()
+    request = world.ask()
+    conditions = Conditions(max_rows_per_run=10, segments=(("SEX", ("1",)),))
+    for who in ("olivia", "victor"):
+        ballot = service.Ballot(
+            request.digest,
+            world.GATE,
+            str(request.digest),
+            service.Choice.APPROVE_WITH_CONDITIONS,
+            "looked at the evidence",
+            service.Person(who, who),
+            conditions=conditions,
+        )
+        service.cast_vote(world.gov, ballot)
+    promote(world.gov, world.registry, world.use())
+    monkeypatch.setattr("airflow_mlgov.wiring.open_governance", lambda: world.gov)
+    monkeypatch.setattr("airflow_mlgov.wiring.open_registry", lambda _conn_id: world.registry)
+    return world
+
+
+def test_rows_that_keep_to_the_conditions_are_scored(bound: Any) -> None:
+    clients = pd.DataFrame({"SEX": [1, 1], "LIMIT": [10, 20]})
+
+    def score(governed_model: Any = None) -> tuple[bool, int, tuple[str, ...]]:
+        admitted = governed_model.admit(clients)
+        return (
+            admitted is clients,
+            len(list(governed_model.path.iterdir())),
+            governed_model.conditions,
+        )
+
+    words = ("at most 10 rows in one run", "only rows whose SEX is 1")
+    assert run(score) == (True, 1, words)
+    (admitted,) = bound.kinds("model.admitted")
+    assert (admitted.body["rows"], admitted.source.task_id) == (2, "score")
+
+
+@pytest.mark.parametrize(
+    ("function", "problem"),
+    [
+        (lambda governed_model=None: governed_model.path, "before it shows rows"),
+        (lambda governed_model=None: governed_model.admit([{"SEX": 2}]), "there are others: '2'"),
+        (lambda governed_model=None: governed_model.admit([{"SEX": 1}] * 11), "10 rows in one run"),
+        (lambda: "loads it itself", "before it shows rows"),
+    ],
+)
+def test_whatever_breaks_the_conditions_fails_the_task_on_record(
+    bound: Any, function: Any, problem: str
+) -> None:
+    with pytest.raises(AirflowFailException, match=problem):
+        run(function)
+    (refused,) = bound.kinds("guard.refused")
+    assert refused.body["check"] == "conditions"
+    assert problem in refused.body["reason"]

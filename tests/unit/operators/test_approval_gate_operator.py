@@ -382,3 +382,52 @@ def test_while_glass_is_broken_the_gate_asks_nobody(gate: Gate) -> None:
     gate.world.clock.moment += timedelta(hours=8)
     with pytest.raises(AirflowFailException, match="open High findings"):
         gate.run()
+
+
+CONDITIONS = 'conditions: {max_rows_per_run: true, segments: {SEX: ["1", "2"]}}\nseats:\n'
+
+
+def test_a_pack_that_knows_conditions_adds_a_button_and_fields(gate: Gate) -> None:
+    gate.world.with_pack("seats:\n", CONDITIONS)
+    gate.world.validate_model("under the new pack")
+    request = gate.world.ask()
+    with pytest.raises(TaskAwaitingInput):
+        gate.run()
+    form = gate.opened[-1]
+    assert form["options"] == ["Approve", "Approve with conditions", "Reject", "Withdraw"]
+    assert list(form["params"]) == ["comment", "max_rows_per_run", "segment_SEX", "request"]
+    fields = {
+        "request": str(request.digest),
+        "comment": "looked at the evidence",
+        "max_rows_per_run": 10,
+        "segment_SEX": ["1"],
+    }
+    event = answered(request, "olivia", "Approve with conditions", params_input=fields)
+    with pytest.raises(TaskAwaitingInput):
+        gate.wake(request, event)
+    (vote,) = gate.world.kinds("approval.voted")
+    said = {"max_rows_per_run": 10, "segments": {"SEX": ["1"]}}
+    assert (vote.body["choice"], vote.body["conditions"]) == ("approve_with_conditions", said)
+    assert "Conditions so far" in gate.opened[-1]["body"]
+    result = gate.wake(request, answered(request, "victor", responded_at=AT + timedelta(seconds=1)))
+    assert (result["decision"], result["conditions"]) == ("granted", said)
+
+
+def test_without_conditions_in_the_pack_the_form_has_no_more_than_before(gate: Gate) -> None:
+    request = gate.world.ask()
+    with pytest.raises(TaskAwaitingInput):
+        gate.run()
+    assert gate.opened[-1]["options"] == ["Approve", "Reject", "Withdraw"]
+    assert list(gate.opened[-1]["params"]) == ["comment", "request"]
+    assert "conditions" not in gate.opened[-1]["body"]
+    with pytest.raises(TaskAwaitingInput):
+        gate.wake(request, answered(request, "olivia", "Approve with conditions"))
+    assert "no condition is set" in "; ".join(gate.reasons())
+
+
+def test_fields_that_cannot_be_read_make_no_answer(gate: Gate) -> None:
+    request = gate.world.ask()
+    fields = {"request": str(request.digest), "comment": "looked at it", "max_rows_per_run": "ten"}
+    with pytest.raises(TaskAwaitingInput):
+        gate.wake(request, answered(request, "olivia", params_input=fields))
+    assert gate.reasons() == ["it is no answer that the form offers"]
