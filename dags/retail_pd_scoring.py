@@ -33,9 +33,11 @@ def retail_pd_scoring() -> None:
 
     @task.governed(model="retail_pd", inputs=[SCORED], outputs=[SCORES])
     def score(governed_model: GovernedModel, clients: str, scores: str) -> int:
-        from retail_pd_model.scoring import score_file
+        from retail_pd_model.features import read_clients
+        from retail_pd_model.scoring import write_scores
 
-        return score_file(governed_model.path, clients, scores)
+        rows = governed_model.admit(read_clients(clients))
+        return write_scores(governed_model.path, rows, scores)
 
     score(clients=SCORED, scores=SCORES)
 

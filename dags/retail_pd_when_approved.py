@@ -47,9 +47,11 @@ def retail_pd_when_approved() -> None:
 
     @task.governed(model=MODEL, inputs=[CLIENTS], outputs=[SCORES])
     def score(governed_model: GovernedModel, clients: str, scores: str) -> int:
-        from retail_pd_model.scoring import score_file
+        from retail_pd_model.features import read_clients
+        from retail_pd_model.scoring import write_scores
 
-        return score_file(governed_model.path, clients, scores)
+        rows = governed_model.admit(read_clients(clients))
+        return write_scores(governed_model.path, rows, scores)
 
     approved >> score(clients=CLIENTS, scores=SCORES)
 

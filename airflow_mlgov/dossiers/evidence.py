@@ -284,9 +284,7 @@ class Dossier:
         is_reader_waited_for: Whether the reader may fill an open seat.
         stop: The stop in force; None if the model may run.
         documents: What the evidence rests on.
-        reports: Validation reports.
-        trainings: Training records.
-        data: Data validations.
+        reports: Validation reports; `trainings` and `data`: of its training and its data.
         findings: All findings of the version, closed ones too.
         in_use: What is in use now for the same target; None if nothing is.
         read_at: When the page was made.

@@ -13,9 +13,9 @@ import numpy as np
 import pandas as pd
 
 try:
-    from retail_pd_model.features import IDENTIFIER, features_of, read_clients
+    from retail_pd_model.features import IDENTIFIER, features_of
 except ImportError:  # beside the training scripts, which run without the DAG folder on their path
-    from features import IDENTIFIER, features_of, read_clients
+    from features import IDENTIFIER, features_of
 
 _DECIMALS = 10  # as in training: a value on the edge of a bin falls to the same side
 
@@ -47,19 +47,16 @@ def boosting(model_dir: Path, clients: pd.DataFrame) -> np.ndarray:
     return np.asarray(booster.predict(features_of(clients), num_threads=1))
 
 
-def score_file(
-    model_dir: Path, clients: str | os.PathLike[str], scores: str | os.PathLike[str]
-) -> int:
-    """Score a CSV file of clients with the scorecard; return how many were scored.
+def write_scores(model_dir: Path, clients: pd.DataFrame, scores: str | os.PathLike[str]) -> int:
+    """Score clients with the scorecard into a CSV file; return how many were scored.
 
     The target, if it is there, is not looked at.
     """
-    frame = read_clients(clients)
     result = pd.DataFrame(
         {
-            IDENTIFIER: frame[IDENTIFIER],
-            "default_probability": scorecard(model_dir, frame).round(6),
-            "points": points(model_dir, frame).astype("int64"),
+            IDENTIFIER: clients[IDENTIFIER],
+            "default_probability": scorecard(model_dir, clients).round(6),
+            "points": points(model_dir, clients).astype("int64"),
         }
     )
     target = Path(scores)

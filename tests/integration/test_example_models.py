@@ -171,8 +171,10 @@ import sys
 sys.path.insert(0, {str(DAGS)!r})
 for name in ("statsmodels", "lightgbm", "sklearn", "scipy", "airflow"):
     sys.modules[name] = None
-from retail_pd_model.scoring import score_file
-print(score_file({str(champion / "model")!r}, {str(samples[1])!r}, {str(scores_file)!r}))
+from retail_pd_model.features import read_clients
+from retail_pd_model.scoring import write_scores
+clients = read_clients({str(samples[1])!r})
+print(write_scores({str(champion / "model")!r}, clients, {str(scores_file)!r}))
 """
     done = subprocess.run(
         [sys.executable, "-c", source], check=True, capture_output=True, text=True

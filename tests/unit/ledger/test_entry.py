@@ -109,6 +109,7 @@ BODY: dict[str, Any] = {
     "airflow": "3.3.2",
     "instead_of": "2",
     "mode": "observe",
+    "conditions": {"max_rows_per_run": 10},
 }
 SOURCE: dict[str, Any] = GOOD["source"]  # type: ignore[assignment]
 
@@ -320,6 +321,8 @@ def test_every_key_that_a_kind_needs_has_a_shape() -> None:
         ("counts", {"runs": -1}),
         ("counts", [1]),
         ("mode", "enforced"),
+        ("conditions", {}),
+        ("conditions", {"max_rows_per_run": 0}),
         ("results", {"pass": 1, "warn": 0, "fail": "0"}),
     ],
 )
@@ -332,7 +335,7 @@ OF_A_VERSION = {
     *("approval.requested", "approval.voted", "approval.vote_refused", "approval.granted"),
     *("approval.denied", "approval.consumed", "approval.vote_voided", "approval.revoked"),
     *("model.trained", "model.registered", "model.validated", "model.promoted", "model.scored"),
-    "model.deployed",
+    *("model.admitted", "model.deployed"),
     *("breakglass.used", "breakglass.confirmed", "breakglass.consumed"),
 }
 
