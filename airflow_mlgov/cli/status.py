@@ -159,7 +159,7 @@ def _approval(subject: _Subject, version: RegistryVersion | None) -> dict[str, A
         "policy_sha256": str(standing.request.policy),
         "granted_at": _when(standing.granted_at),
         "expires_at": _when(standing.expires_at),
-        "conditions": standing.count.conditions.as_json(),
+        "conditions": standing.count.conditions.words(),
         "state": state_of(subject.view, standing).value,
         "consumed_by": _used_by(standing),
         "seats": [seat for tallied in standing.count.seats for seat in _filled(tallied)],

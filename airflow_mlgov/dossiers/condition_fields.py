@@ -53,7 +53,7 @@ def condition_fields(rules: ConditionRules | None) -> dict[str, dict[str, Any]]:
     if rules.data_validation:
         fields[DATA_VALIDATION] = {
             "default": False,
-            "type": "boolean",
+            "type": ["null", "boolean"],
             "title": "Condition: validated data",
             "description": f"Only in runs in which data were validated and passed. {only}",
         }
