@@ -16,6 +16,7 @@ from airflow_mlgov.policy.tally import Decision
 from airflow_mlgov.records.governance import Severity
 from airflow_mlgov.records.source import Source
 from airflow_mlgov.service.approvals import Use, standings
+from airflow_mlgov.service.break_glass import break_glasses
 from airflow_mlgov.service.discrepancies import ALIAS, UNCOUNTED, Discrepancy, Judged, Unchecked
 from airflow_mlgov.service.governance import Governance
 from airflow_mlgov.service.ledger import EntryDraft, LedgerView, SealedEntry
@@ -189,6 +190,8 @@ def _is_at(promoted: SealedEntry, pointed: RegistryVersion) -> bool:
 
 def _decision(gov: Governance, view: LedgerView, promoted: SealedEntry) -> Decision | None:
     """Return what the approval of a promotion comes to; None if it cannot be counted."""
+    if any(glass.covers(promoted) for glass in break_glasses(view, promoted.model)):
+        return Decision.GRANTED
     asked = view.select("approval.requested", model=promoted.model, version=promoted.version)
     request = promoted.body["request_sha256"]
     if all(entry.body["request_sha256"] != request for entry in asked):
@@ -205,11 +208,20 @@ def _is_under_way(
     """Whether a promotion has consumed its approval, and has yet to put itself on record."""
     if pointed.manifest is None:
         return False
+    consumed = view.select("approval.consumed", "breakglass.consumed", model=alias.entry.id)
     begun = {
-        entry.body["request_sha256"]
-        for entry in view.select("approval.consumed", model=alias.entry.id)
+        entry.body.get("breakglass") or entry.body["request_sha256"]
+        for entry in consumed
         if entry.index > after
     }
+    if any(
+        glass.used_by is not None
+        and glass.used_by.alias == alias.name
+        and glass.entry.version == pointed.manifest
+        and glass.entry.key in begun
+        for glass in break_glasses(view, alias.entry.id)
+    ):
+        return True
     return any(
         standing.used_by is not None
         and standing.used_by.alias == alias.name

@@ -70,6 +70,18 @@ class BreakGlass:
         """Tell whether it opens anything at a moment."""
         return now < self.until
 
+    def covers(self, entry: SealedEntry) -> bool:
+        """Tell whether a promotion or use that names it rests on it.
+
+        Only the promotion that consumed it does, and after that each use while it lasted.
+        """
+        about = entry.model, entry.version, entry.body["target"], entry.body.get("breakglass")
+        is_meant = about == (self.entry.model, self.entry.version, self.target, self.entry.key)
+        if not is_meant or self.used_by is None or not self.entry.index < entry.index:
+            return False
+        is_its_promotion = entry.source.task == self.used_by.source.task
+        return entry.at < self.until and (entry.kind != "model.promoted" or is_its_promotion)
+
     def is_overdue(self, now: datetime) -> bool:
         """Tell whether nobody confirmed it in time."""
         return not self.is_confirmed and now >= self.confirm_by

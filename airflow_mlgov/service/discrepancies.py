@@ -141,7 +141,7 @@ def _judge_success(
     # A cleared task that was set to success without running has its last try's number.
     number = tried.number if not is_present or task.is_begun else tried.number + 1
     if task.step is Step.GATE:
-        yield from _judge_gate(record, task, number, is_present=is_present)
+        yield from _judge_gate(record, task, tried, number, is_present=is_present)
     elif task.step in {Step.TRAINING, Step.VALIDATION}:
         if not any(e.source.try_number <= number for e in record.entries(task.step, source)):
             yield _found(record, task, number, EVIDENCE)
@@ -150,7 +150,7 @@ def _judge_success(
 
 
 def _judge_gate(
-    record: OnRecord, task: TaskRun, number: int, *, is_present: bool
+    record: OnRecord, task: TaskRun, tried: TaskTry, number: int, *, is_present: bool
 ) -> Iterator[Judged]:
     asked = record.asked_by(task.task)
     # Which of its requests an earlier try was about, nobody can say.
@@ -159,6 +159,9 @@ def _judge_gate(
         return
     if None in decisions:
         yield Unchecked(asked[-1].model, f"Gate {_words(task, number)}: {UNCOUNTED}.")
+        return
+    model = record.model_of(task.task, task.fields.get("model", ""))
+    if record.was_emergency(model, tried.ended_at):
         return
     yield _found(record, task, number, GATE, asked[-1] if asked else None)
 

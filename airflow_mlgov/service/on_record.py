@@ -18,6 +18,7 @@ from airflow_mlgov.records.kinds import KeyRole
 from airflow_mlgov.records.source import Source
 from airflow_mlgov.service.airflow_records import AuditRow, Step
 from airflow_mlgov.service.approvals import Standing, requests, standings
+from airflow_mlgov.service.break_glass import break_glasses
 from airflow_mlgov.service.governance import Governance
 from airflow_mlgov.service.ledger import LedgerView, SealedEntry
 from airflow_mlgov.service.verify_use import STOPPED
@@ -72,7 +73,8 @@ class OnRecord:
         self._by_gate: dict[Task, list[Asked]] = defaultdict(list)
         for asked in self.asked:
             self._by_gate[asked.gate].append(asked)
-        self._decisions = {asked.request: asked.decision for asked in self.asked}
+        self._requests = {asked.request: asked for asked in self.asked}
+        self._emergencies = break_glasses(view)
         self._entries: dict[tuple[str, Task], list[SealedEntry]] = defaultdict(list)
         self._of_runs: dict[tuple[str, str], list[SealedEntry]] = defaultdict(list)
         self._of_tasks: dict[tuple[str, str], set[str]] = defaultdict(set)
@@ -101,8 +103,23 @@ class OnRecord:
         return self._entries.get((_KINDS[step], task.task), ())
 
     def decision(self, entry: SealedEntry) -> Decision | None:
-        """Return what the approval that an entry names comes to; None if that cannot be told."""
-        return self._decisions.get(entry.body["request_sha256"], Decision.OPEN)
+        """Return what the approval that an entry names comes to; None if that cannot be told.
+
+        One of another version grants nothing. Broken glass that covers the entry does.
+        """
+        if any(glass.covers(entry) for glass in self._emergencies):
+            return Decision.GRANTED
+        asked = self._requests.get(entry.body["request_sha256"])
+        if asked is None or (asked.model, asked.version) != (entry.model, entry.version):
+            return Decision.OPEN
+        return asked.decision
+
+    def was_emergency(self, model: str, at: datetime | None) -> bool:
+        """Tell whether glass was broken of a model at a moment, so that its gates asked nobody."""
+        return at is not None and any(
+            glass.entry.model == model and glass.entry.at - APART <= at < glass.until + APART
+            for glass in self._emergencies
+        )
 
     def was_let_run(self, task: Source, try_number: int) -> bool:
         """Tell whether a guard refused a try and its model's mode let it run all the same."""

@@ -30,6 +30,7 @@ from airflow_mlgov.service.promote import promote
 from airflow_mlgov.service.reconcile import OVERLAP, Scope, reconcile
 from airflow_mlgov.service.score import model_in_use
 from airflow_mlgov.service.stop import revoke_approval, stop_model
+from airflow_mlgov.service.use_break_glass import Emergency, use_break_glass
 
 OLIVIA, RITA = Person("olivia", "olivia"), Person("rita", "rita")
 LATER = timedelta(minutes=10)
@@ -687,3 +688,92 @@ class TestOneModel:
         with pytest.raises(UnknownSubjectError):
             compare(candidate, told, model="nobody")
         assert candidate.kinds("reconciled") == []
+
+
+EMERGENCY = (
+    "break_glass: {users: [zoe], max_hours: 8, quorum: 1, confirm_within_days: 3}\nvalid_days:"
+)
+
+
+class TestBrokenGlass:
+    """An emergency stands in for votes: what it let through is no discrepancy, its finding is."""
+
+    @pytest.fixture
+    def emergency(self, candidate, told):
+        candidate.with_pack("valid_days:", EMERGENCY)
+        candidate.validate_model(note="again")
+        told.tell("train", Step.TRAINING, "success")
+        told.tell("some_task", Step.VALIDATION, "success")
+        order = Emergency("retail_pd", candidate.version, "production", 8)
+        use_break_glass(candidate.gov, order, "fraud rises by the hour", Person("zoe", "zoe"))
+        return candidate
+
+    def test_what_it_let_through(self, emergency, told):
+        promote(emergency.gov, emergency.registry, emergency.use(), emergency.version)
+        score(emergency)
+        told.tell("gate", Step.GATE, "success", fields={"model": "retail_pd"})
+        told.tell("promote", Step.PROMOTION, "success")
+        told.tell("score", Step.SCORING, "success")
+        assert found(emergency, told) == []
+
+    def test_a_gate_without_a_decision_before_and_after(self, emergency, told):
+        for hours in (-1, 9):
+            at = emergency.clock.moment + timedelta(hours=hours)
+            fields = {"model": "retail_pd"}
+            told.tell(f"gate_{hours}", Step.GATE, "success", ended_at=at, fields=fields)
+        emergency.clock.moment += timedelta(hours=10)
+        assert found(emergency, told) == ["reconcile.gate"]  # the one before: nobody kept a ledger
+
+    def test_an_alias_that_a_promotion_in_an_emergency_is_about_to_move(self, emergency, told):
+        class CutError(Exception):
+            pass
+
+        set_alias = emergency.registry.set_alias
+
+        def cut(*args):
+            set_alias(*args)
+            raise CutError
+
+        emergency.registry.set_alias = cut
+        with pytest.raises(CutError):
+            promote(emergency.gov, emergency.registry, emergency.use(), emergency.version)
+        assert emergency.kinds("model.promoted") == []
+        assert found(emergency, told) == []
+
+    @pytest.mark.parametrize(
+        "claim",
+        [
+            {"task": "other"},
+            {"key": "sha256:" + "0" * 64},
+            {"target": "test"},
+            {"hours": 9},
+        ],
+    )
+    def test_a_promotion_that_only_claims_to_rest_on_it(self, emergency, told, claim):
+        promote(emergency.gov, emergency.registry, emergency.use(), emergency.version)
+        (real,) = emergency.kinds("model.promoted")
+        told.tell("promote", Step.PROMOTION, "success")
+        emergency.clock.moment += timedelta(hours=claim.get("hours", 0))
+        key, task = claim.get("key", real.body["breakglass"]), claim.get("task", "promote")
+        emergency.entry(
+            "model.promoted",
+            real.body | {"breakglass": key, "target": claim.get("target", "production")},
+            version=emergency.version,
+            source=Source("retail_pd", "run-9", task, -1, 1),
+            identity=("claim",),
+        )
+        told.tell(task, Step.PROMOTION, "success", run="run-9")
+        assert "reconcile.task" in found(emergency, told)
+
+
+def test_a_use_that_names_the_approval_of_another_version(flow, told):
+    flow.train('{"points": [9]}', run_id="run-2")
+    flow.entry(
+        "model.scored",
+        {"request_sha256": str(flow.request.digest), "target": "production"},
+        version=flow.version,
+        source=Source("retail_pd", "run-2", "score", -1, 1),
+    )
+    told.tell("train", Step.TRAINING, "success", run="run-2")
+    told.tell("score", Step.SCORING, "success", run="run-2")
+    assert found(flow, told) == ["reconcile.task"]
