@@ -5,8 +5,9 @@ itself, waits until a checkpoint covers it, and only then hands the answer on: a
 answer wakes finds the vote. What Airflow makes of the answer decides what becomes of the vote:
 
 - 200: it has it.
-- 409: another answer stands in the form, which the gate has not read yet. The gate counts after it
-  has opened the form anew, so it will find this vote too; the approver is told that it is recorded.
+- 409: another person's answer stands in the form, which the gate has not read yet. The gate counts
+  after it has opened the form anew, so it will find this vote too; the approver is told that it is
+  recorded.
 - anything else: Airflow does not have it, and the vote is voided on record.
 
 A vote that does not count (a second one, the requester's, too short a comment) is refused at once,
@@ -18,6 +19,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -114,6 +116,7 @@ class VoteAttestationMiddleware:
         if cast is None:
             await self.app(scope, receive, send)
             return
+        await asyncio.to_thread(drop_nobodys_answer, ballot.gate)
         status, messages = 0, []
 
         async def keep(message: Message) -> None:
@@ -159,12 +162,7 @@ def find_form(gate: Source) -> AskedForm | None:
     query = (
         select(HITLDetail.params, TaskInstance.state)
         .join(TaskInstance, TaskInstance.id == HITLDetail.ti_id)
-        .where(
-            TaskInstance.dag_id == gate.dag_id,
-            TaskInstance.run_id == gate.run_id,
-            TaskInstance.task_id == gate.task_id,
-            TaskInstance.map_index == gate.map_index,
-        )
+        .where(*_is_task(gate))
     )
     with create_session() as session:
         row = session.execute(query).one_or_none()
@@ -179,6 +177,38 @@ def find_form(gate: Source) -> AskedForm | None:
     except (KeyError, TypeError, ValueError):
         return None
     return AskedForm(gate, shown, counted, state in _ENDED) if shown else None
+
+
+def drop_nobodys_answer(gate: Source) -> None:
+    """Take out of a gate's form what a task's token answered, which no person did.
+
+    It wakes nobody, and Airflow would refuse the answers of people while it stands there.
+    """
+    from airflow.models.hitl import HITLDetail
+    from airflow.models.taskinstance import TaskInstance
+    from airflow.utils.session import create_session
+    from sqlalchemy import select
+
+    query = (
+        select(HITLDetail)
+        .join(TaskInstance, TaskInstance.id == HITLDetail.ti_id)
+        .where(*_is_task(gate), HITLDetail.responded_at.is_not(None))
+        .with_for_update()
+    )
+    with create_session() as session:
+        form = session.scalars(query).one_or_none()
+        if form is not None and form.responded_by is None:
+            log.warning("Gate %s was answered by nobody; the answer is dropped.", gate.task)
+            form.responded_at, form.chosen_options, form.params_input = None, None, {}
+
+
+def _is_task(gate: Source) -> Iterator[Any]:
+    from airflow.models.taskinstance import TaskInstance
+
+    yield TaskInstance.dag_id == gate.dag_id
+    yield TaskInstance.run_id == gate.run_id
+    yield TaskInstance.task_id == gate.task_id
+    yield TaskInstance.map_index == gate.map_index
 
 
 def _answer_in(body: bytes) -> dict[str, Any] | None:

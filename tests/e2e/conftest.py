@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sqlite3
 import sys
 import time
@@ -66,6 +67,11 @@ SCENARIOS = {
     "reused": REQUESTER,
     "moved_alias": REQUESTER,
     "legacy": REQUESTER,
+    "retrained": REQUESTER,
+    "forged": REQUESTER,
+    "called": None,
+    "itself": REQUESTER,
+    "refused": None,
 }
 
 INVENTORY = """\
@@ -397,13 +403,14 @@ def start_live(
         folder: Everything goes here.
         scenarios: Models.
         kind: What starts Airflow.
-        dags: Folder of a DAG named `DAG`, with whatever is driven beside it.
+        dags: Folder of a DAG named `DAG`, with whatever is driven beside it; copied.
         **changes: Further arguments of the deployment.
     """
     rules = {"inventory": folder / "rules" / "inventory", "policy": folder / "rules" / "policy"}
+    shutil.copytree(dags, folder / "dags", ignore=shutil.ignore_patterns("__pycache__"))
     deployment = kind(
         folder=folder / "deployment",
-        dags=dags,
+        dags=folder / "dags",
         users=USERS,
         **changes,
         mlgov={
@@ -446,7 +453,7 @@ def start_live(
 def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
     """A live Airflow with a run for each scenario on its way to its gate."""
     with start_live(tmp_path_factory.mktemp("live"), SCENARIOS) as live:
-        live.client("admin").wait_for_dags([WAITING, "stock"])
+        live.client("admin").wait_for_dags([WAITING, "stock", "stock_alone"])
         for scenario, user in SCENARIOS.items():
             version = live.make_candidate(scenario)
             if user is not None:

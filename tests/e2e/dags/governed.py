@@ -1,11 +1,10 @@
-"""What the end-to-end tests drive: a gate with what it protects, and Airflow's own beside it."""
+"""What the end-to-end tests drive: a gate with what it protects, and ways round it in DAG code."""
 
 from __future__ import annotations
 
 from datetime import timedelta
 from typing import Any
 
-from airflow.providers.standard.operators.hitl import ApprovalOperator
 from airflow.sdk import Param, dag, task
 
 from airflow_mlgov import ApprovalGateOperator, ApprovalSensor, GovernedModel, PromoteModelOperator
@@ -55,17 +54,29 @@ def waiting() -> None:
     approved >> score()
 
 
-@dag(schedule=None)
-def stock() -> None:
-    gate = ApprovalOperator(task_id="gate", subject="Approve?")
+@dag(
+    schedule=None,
+    params={"model": Param("", type="string"), "version": Param("", type="string")},
+)
+def without_gate() -> None:
+    """Calls the code of promotion, which no parser sees."""
 
     @task
-    def promote() -> None:
-        print("promoted")
+    def promote(params: Any = None, ti: Any = None) -> None:
+        from airflow_mlgov.records.digest import Digest
+        from airflow_mlgov.records.source import Source
+        from airflow_mlgov.service.approvals import Use
+        from airflow_mlgov.service.promote import promote
+        from airflow_mlgov.wiring import open_governance, open_registry
 
-    gate >> promote()
+        source = Source(ti.dag_id, ti.run_id, ti.task_id, ti.map_index, ti.try_number)
+        use = Use(params["model"], "production", source, "champion")
+        version = Digest.parse(params["version"])
+        promote(open_governance(), open_registry("mlflow_default"), use, version)
+
+    promote()
 
 
 governed()
 waiting()
-stock()
+without_gate()

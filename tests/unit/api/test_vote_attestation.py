@@ -65,6 +65,7 @@ class Server:
             return self.user
 
         monkeypatch.setattr(vote_attestation, "find_form", lambda _: self.form)
+        monkeypatch.setattr(vote_attestation, "drop_nobodys_answer", lambda _: None)
         monkeypatch.setattr(vote_attestation, "user_of", user_of)
         monkeypatch.setattr(vote_attestation, "_may_answer", lambda *_: self.may_answer)
         monkeypatch.setattr("airflow_mlgov.wiring.open_governance", lambda: world.gov)
