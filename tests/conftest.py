@@ -21,6 +21,7 @@ def seen_dir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """Let ``-k attack_07`` select the tests that play attack 7."""
-    for mark in item.iter_markers("attack"):
-        item.extra_keyword_matches.update(f"attack_{number:02}" for number in mark.args)
+    """Let ``-k attack_07`` select the tests that play attack 7, and ``-k bypass_07`` likewise."""
+    for marker, word in (("attack", "attack"), ("bypass", "bypass"), ("stock", "bypass")):
+        for mark in item.iter_markers(marker):
+            item.extra_keyword_matches.update(f"{word}_{number:02}" for number in mark.args)

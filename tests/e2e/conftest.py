@@ -69,6 +69,9 @@ SCENARIOS = {
     "legacy": REQUESTER,
     "retrained": REQUESTER,
     "forged": REQUESTER,
+    "ordered": REQUESTER,
+    "found": REQUESTER,
+    "emergency": None,
     "called": None,
     "itself": REQUESTER,
     "refused": None,
@@ -111,6 +114,8 @@ segregation: {requester: true, developers: true}
 required_evidence: [model.trained, model.validated]
 comment_min_length: 10
 valid_days: 30
+findings: {close: [victor], accept: [victor], accept_max_days: 30}
+break_glass: {users: [admin], max_hours: 8, quorum: 2, confirm_within_days: 3}
 conditions: {max_rows_per_run: true, segments: {SEX: ["1", "2"]}}
 existing_approvals: keep
 plans:

@@ -116,6 +116,7 @@ WAYS = [
 each_way = pytest.mark.parametrize("way", WAYS, ids=lambda way: f"way_{way.number}")
 
 
+@pytest.mark.bypass(1, 2, 3, 4, 5, 6, 7, 8)
 @each_way
 @pytest.mark.scenario("by_hand")
 def test_a_user_is_refused_with_the_reason_and_on_record_by_name(run, way):
@@ -133,6 +134,7 @@ def test_a_user_is_refused_with_the_reason_and_on_record_by_name(run, way):
     assert run.state("promote") == "None"
 
 
+@pytest.mark.stock(1, 2, 3, 4, 5, 6, 7, 8)
 @each_way
 def test_airflow_alone_lets_a_user_do_it(live, way):
     client = live.client(INTRUDER)
@@ -142,6 +144,7 @@ def test_airflow_alone_lets_a_user_do_it(live, way):
     assert eventually(lambda: way.works(client, run))
 
 
+@pytest.mark.bypass(1, 2)
 @pytest.mark.scenario("marked")
 def test_a_gate_that_was_forced_to_success_lets_nobody_through(run):
     run.wait_gate()
@@ -151,6 +154,7 @@ def test_a_gate_that_was_forced_to_success_lets_nobody_through(run):
     assert_refused(run)
 
 
+@pytest.mark.bypass(4)
 @pytest.mark.scenario("skipped")
 def test_a_gate_that_was_forced_to_be_skipped_lets_nobody_through(run):
     run.wait_gate()
@@ -167,6 +171,7 @@ def test_a_gate_that_was_forced_to_be_skipped_lets_nobody_through(run):
     ]
 
 
+@pytest.mark.bypass(8)
 @pytest.mark.scenario("run_marked")
 def test_a_run_that_was_forced_to_success_promotes_nothing(run):
     run.wait_gate()
@@ -177,6 +182,7 @@ def test_a_run_that_was_forced_to_success_promotes_nothing(run):
     assert_refused(run)
 
 
+@pytest.mark.bypass(7)
 @pytest.mark.scenario("promote_marked")
 def test_a_promotion_that_was_forced_to_success_moves_no_alias_and_scoring_refuses(run):
     run.wait_gate()
@@ -187,6 +193,7 @@ def test_a_promotion_that_was_forced_to_success_moves_no_alias_and_scoring_refus
     assert not run.entries("approval.consumed")
 
 
+@pytest.mark.bypass(5, 6)
 @pytest.mark.scenario("forged_xcom")
 def test_a_forged_answer_after_a_rejection_is_worth_nothing(run):
     run.wait_gate()
@@ -209,6 +216,7 @@ def test_a_forged_answer_after_a_rejection_is_worth_nothing(run):
     assert "rejected" in run.entries("guard.refused")[-1].body["reason"]
 
 
+@pytest.mark.bypass(3)
 @pytest.mark.scenario("deleted")
 def test_deleting_the_run_is_refused_and_erases_nothing_where_forced(run):
     run.wait_gate()
@@ -234,6 +242,7 @@ def test_deleting_the_run_is_refused_and_erases_nothing_where_forced(run):
     assert not run.entries("approval.consumed")
 
 
+@pytest.mark.bypass(11)
 @pytest.mark.scenario("late")
 def test_an_answer_after_the_gate_has_ended_is_void(run):
     run.wait_gate()

@@ -77,6 +77,7 @@ def test_conditions_bind_every_run_that_uses_the_model(live):
     assert [entry.body["rows"] for entry in run.entries("model.admitted")] == [5, 6]
 
 
+@pytest.mark.bypass(13)
 @pytest.mark.scenario("duplicate")
 def test_one_person_is_never_counted_twice(run):
     run.wait_gate()
@@ -91,6 +92,7 @@ def test_one_person_is_never_counted_twice(run):
     assert not run.entries("approval.granted")
 
 
+@pytest.mark.bypass(13)
 @pytest.mark.scenario("requester")
 def test_requester_and_developer_are_told_that_they_are_not_counted(run):
     run.wait_gate()
@@ -116,6 +118,7 @@ def test_somebody_on_no_seat_cannot_answer_even_as_administrator(run, user):
     assert run.voters() == []
 
 
+@pytest.mark.bypass(16)
 @pytest.mark.scenario("old_form")
 def test_a_vote_that_names_another_request_is_refused(run):
     run.wait_gate()

@@ -28,6 +28,7 @@ def again(run, task):
     return run.wait(task, "success", "failed")
 
 
+@pytest.mark.bypass(14)
 @pytest.mark.scenario("changed_file")
 def test_a_changed_model_file_is_neither_promoted_nor_scored(run):
     file = run.live.model_file(run.model, run.version)
@@ -48,6 +49,7 @@ def test_a_changed_model_file_is_neither_promoted_nor_scored(run):
     assert again(run, "score") == "success"
 
 
+@pytest.mark.bypass(14)
 def test_another_version_than_the_approved_one_is_not_promoted(live):
     approved = live.runs["wrong_version"].version
     other = live.make_candidate("wrong_version", weight=2)
@@ -62,6 +64,7 @@ def test_another_version_than_the_approved_one_is_not_promoted(live):
     assert run.alias is None
 
 
+@pytest.mark.bypass(15)
 @pytest.mark.scenario("reused")
 def test_an_approval_is_used_once_and_a_retry_completes_the_same_promotion(run):
     run.approve_fully()
@@ -79,6 +82,7 @@ def test_an_approval_is_used_once_and_a_retry_completes_the_same_promotion(run):
     assert len(run.entries("approval.consumed")) == 1
 
 
+@pytest.mark.bypass(17)
 @pytest.mark.scenario("moved_alias")
 def test_an_alias_that_was_moved_by_hand_is_not_scored(run):
     run.approve_fully()

@@ -7,6 +7,7 @@ import pytest
 pytestmark = pytest.mark.e2e
 
 
+@pytest.mark.stock(1, 2)
 @pytest.mark.parametrize("way", ["single", "bulk"])
 def test_downstream_of_a_stock_gate_runs_after_it_is_marked_by_hand(live, way):
     client = live.client("rita")
@@ -21,6 +22,7 @@ def test_downstream_of_a_stock_gate_runs_after_it_is_marked_by_hand(live, way):
     assert client.wait_for_task("stock", run, "promote") == "success"
 
 
+@pytest.mark.stock(13)
 def test_a_stock_gate_lets_one_person_decide_alone(live):
     client = live.client("rita")
     run = client.trigger("stock")
