@@ -11,7 +11,6 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 
 from airflow_mlgov.errors import LedgerIntegrityError
 
@@ -130,11 +129,12 @@ class Tree(ABC):
     def peaks(self, size: int | None = None) -> tuple[bytes, ...]:
         """Return the roots of the perfect subtrees of the first `size` leaves, largest first."""
         size = self._known_size(size)
-        widths = [1 << bit for bit in reversed(range(size.bit_length())) if size >> bit & 1]
-        ends = accumulate(widths)
-        return tuple(
-            self.range_root(end - width, end) for width, end in zip(widths, ends, strict=True)
-        )
+        found, low = [], 0
+        for bit in reversed(range(size.bit_length())):
+            if size >> bit & 1:
+                found.append(self.range_root(low, low + (1 << bit)))
+                low += 1 << bit
+        return tuple(found)
 
     def inclusion_proof(self, index: int, size: int | None = None) -> list[bytes]:
         """Return PATH(index, D[size]), leaf side first.
@@ -166,7 +166,7 @@ class Tree(ABC):
         second = self._known_size(second)
         if not 0 <= first <= second:
             raise LedgerIntegrityError(f"A tree of {second} leaves cannot extend one of {first}.")
-        if first in {0, second}:
+        if first == 0:
             return []
         proof: list[bytes] = []
         low, high = 0, second
@@ -204,25 +204,13 @@ class MerkleTree(Tree):
         self._levels: list[list[bytes]] = [list(leaf_hashes)]
         _check_hashes(*self._levels[0])
         while len(level := self._levels[-1]) > 1:
-            pairs = zip(level[::2], level[1::2], strict=False)  # an odd one has no parent yet
-            self._levels.append([node_hash(left, right) for left, right in pairs])
+            even = range(0, len(level) - 1, 2)  # an odd one has no parent yet
+            self._levels.append([node_hash(level[place], level[place + 1]) for place in even])
 
     @property
     def size(self) -> int:
         """Leaves in the tree."""
         return len(self._levels[0])
-
-    def append(self, hashed: bytes) -> None:
-        """Add a leaf hash at the end."""
-        if len(hashed) != HASH_BYTES:
-            raise LedgerIntegrityError(f"A leaf hash has {HASH_BYTES} bytes, not {len(hashed)}.")
-        level = 0
-        self._levels[0].append(hashed)
-        while len(self._levels[level]) % 2 == 0:
-            if level + 1 == len(self._levels):
-                self._levels.append([])
-            self._levels[level + 1].append(node_hash(*self._levels[level][-2:]))
-            level += 1
 
     def range_root(self, low: int, high: int) -> bytes:
         """Return the root over leaves low..high-1, a range that RFC 6962 splits a tree into."""
@@ -333,8 +321,9 @@ def _roots_of_consistency(
 
 
 def _skip_right_edge(position: int, last: int) -> tuple[int, int]:
-    # Where the tree's right edge has no sibling, its subtree is lifted unchanged.
-    while position and not position & 1:
+    # Where the tree's right edge has no sibling, its subtree is lifted unchanged. A position that
+    # comes here is odd, or that of the last leaf, which is not the first: it never ends at 0.
+    while not position & 1:
         position, last = position >> 1, last >> 1
     return position, last
 

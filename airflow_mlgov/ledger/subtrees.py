@@ -31,10 +31,9 @@ class SubtreeForest(Tree):
     ) -> None:
         self._size = size
         self._leaf_hashes = leaf_hashes
-        self._upper = MerkleTree(subtrees)
         self._held: dict[int, MerkleTree] = {}  # the one that was read last
-        if size % SUBTREE_LEAVES:
-            self._upper.append(self._subtree(size // SUBTREE_LEAVES).root())
+        rest = [self._subtree(size // SUBTREE_LEAVES).root()] if size % SUBTREE_LEAVES else []
+        self._upper = MerkleTree([*subtrees, *rest])
 
     @property
     def size(self) -> int:

@@ -137,6 +137,8 @@ def _is_left_alone(node: ast.AST, parent: ast.AST) -> bool:
     """Whether a node is a docstring, an import, for the type checker only, or words for people."""
     if isinstance(node, ast.If):
         return _name(node.test) == "TYPE_CHECKING"
+    if isinstance(node, ast.AnnAssign) and _name(node.annotation) == "TypeAlias":
+        return True
     documents = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
     return documents or isinstance(node, ast.Import | ast.ImportFrom) or _is_said(node, parent)
 

@@ -242,9 +242,11 @@ def test_an_unknown_key_is_named(golden: Any) -> None:
     other = Vkey("another-log", golden.public("other"))
     with pytest.raises(UnknownKeyError, match=f"is signed by {golden.origin}; none"):
         open_checkpoint(golden.note, [other], origin=golden.origin)
-    both = golden.note + "\u2014 elsewhere AAAAAAAAAAA=\n".encode()
-    with pytest.raises(UnknownKeyError, match=f"is signed by {golden.origin}, elsewhere; none"):
-        open_checkpoint(both, [other], origin=golden.origin)
+    names = [f"elsewhere-{number}" for number in range(9)]
+    lines = "".join(f"\u2014 {name} AAAAAAAAAAA=\n" for name in reversed(names))
+    said = ", ".join([golden.origin, *names])
+    with pytest.raises(UnknownKeyError, match=f"is signed by {said}; none"):
+        open_checkpoint(golden.note + lines.encode(), [other], origin=golden.origin)
 
 
 @pytest.mark.attack(25)

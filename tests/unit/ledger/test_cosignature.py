@@ -118,6 +118,23 @@ def test_what_is_no_key(key, change) -> None:
         WitnessKey.parse(change(str(public(key))))
 
 
+@pytest.mark.parametrize("name", ["", "two words", "a+b", "a\n", "\u00e9"])
+def test_what_is_no_name(key, name) -> None:
+    with pytest.raises(LedgerIntegrityError, match="not the name of a witness's key"):
+        public(key, name)
+
+
+def test_a_key_with_a_plus_in_its_base64_is_read_back() -> None:
+    keys = (Ed25519PrivateKey.from_private_bytes(bytes([n]) * 32) for n in range(256))
+    found = next(written for key in keys if (written := str(public(key))).count("+") > 2)
+    assert str(WitnessKey.parse(found)) == found
+
+
+def test_a_cosignature_has_one_length(golden, key) -> None:
+    with pytest.raises(LedgerIntegrityError, match="has the wrong length"):
+        cosignatures_of(golden.note, line(key, golden.note, tail=b"\0"), [public(key)])
+
+
 def test_a_key_of_another_length() -> None:
     with pytest.raises(LedgerIntegrityError, match="31 bytes"):
         WitnessKey("a", b"x" * 31)

@@ -60,6 +60,13 @@ SIGNED = json.loads(changed())["signatures"][0]
 
 
 @pytest.mark.attack(32)
+def test_threat_32_signatures_are_a_list_of_one_or_two() -> None:
+    for signatures in ([], [SIGNED] * 3, {"one": SIGNED}, "x", None):
+        with pytest.raises(LedgerIntegrityError, match="has one signature, or two"):
+            open_envelope(changed(signatures=signatures))
+
+
+@pytest.mark.attack(32)
 @pytest.mark.parametrize(
     "data",
     [

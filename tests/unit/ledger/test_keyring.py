@@ -375,4 +375,7 @@ def test_a_keyring_says_who_signed_and_since_when_a_key_is_out(golden: Any) -> N
         with pytest.raises(LedgerIntegrityError, match=f"that entry {out} rotated"):
             keyring.signer_of(out + 1, *decode_leaf(write(golden, key, 1)))
     assert keyring.retired_at(golden.public("writer 3"), 9) is None
+    beat = golden.leaf("writer", "heartbeat", **BEAT)
+    with pytest.raises(LedgerIntegrityError, match="A writer key may not sign heartbeat"):
+        Keyring(golden.trust).signer_of(0, *decode_leaf(beat))
     assert keyring.log_keys == [*golden.trust.log_keys]

@@ -202,7 +202,10 @@ def test_threat_21_sizes_around_powers_of_two_up_to_a_large_one() -> None:
         lambda: BIG.consistency_proof(5, 4),
         lambda: BIG.consistency_proof(-1, 4),
         lambda: BIG.consistency_proof(5, 34),
-        lambda: BIG.append(b"short"),
+        lambda: merkle.MerkleTree([sha(b"x"), b"short"]),
+        lambda: merkle.append_leaves((), 0, [b"short"]),
+        lambda: merkle.verify_consistency(0, 0, [], merkle.EMPTY_ROOT, sha(b"x")),
+        lambda: merkle.check_peaks([sha(b"x")], -1),
     ],
 )
 def test_questions_beyond_the_tree_are_refused(call: object) -> None:
@@ -232,3 +235,29 @@ def test_threat_23_what_is_no_hash_is_refused_wherever_it_stands(place: int, oth
         merkle.verify_inclusion(one, 0, 2, [two], three)  # type: ignore[arg-type, list-item]
     with pytest.raises(LedgerIntegrityError, match="does not have 32 bytes"):
         merkle.verify_consistency(1, 2, [one], two, three)  # type: ignore[arg-type, list-item]
+
+
+def test_leaf_hashes_are_those_of_each_leaf() -> None:
+    assert merkle.leaf_hashes(LEAVES) == [sha(b"\x00" + leaf) for leaf in LEAVES]
+
+
+@pytest.mark.parametrize("n", SIZES)
+def test_peaks_of_every_former_size(n: int) -> None:
+    peaks, low = [], 0
+    for width in (32, 16, 8, 4, 2, 1):
+        if n & width:
+            peaks.append(mth(LEAVES[low : low + width]))
+            low += width
+    assert BIG.peaks(n) == tuple(peaks)
+
+
+@pytest.mark.parametrize("cut", [0, 1, 255, 256, 300, 767, 768, 770])
+def test_subtrees_of_256_leaves_are_told_as_they_become_full(cut: int) -> None:
+    leaves = [b"%d" % number for number in range(770)]
+    before = merkle.append_leaves((), 0, merkle.leaf_hashes(leaves[:cut]))
+    after = merkle.append_leaves(before.peaks, cut, merkle.leaf_hashes(leaves[cut:]))
+    assert merkle.SUBTREE_LEAVES == 256
+    whole = [(n, mth(leaves[256 * n : 256 * (n + 1)])) for n in range(3)]
+    assert [*before.subtrees, *after.subtrees] == whole
+    assert (len(before.subtrees), after.size) == (cut // 256, 770)
+    assert merkle.root_of_peaks(after.peaks, 770) == mth(leaves)

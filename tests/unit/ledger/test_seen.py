@@ -92,6 +92,7 @@ MALFORMED = {
     "a short peak": {"peaks": ["00"]},
     "a peak that is no number": {"peaks": ["zz" * 32]},
     "no peaks": {"peaks": []},
+    "a peak beside one that is none": {"peaks": ["00" * 32, "zz" * 32]},
     "too much": {"more": 1},
 }
 
@@ -101,6 +102,16 @@ def test_a_malformed_memory_is_refused(golden: Any, name: str) -> None:
     value = json.loads(seen_of(golden, LEAVES[:2]).as_bytes()) | MALFORMED[name]
     with pytest.raises(LedgerIntegrityError):
         SeenCheckpoint.parse(canonical_bytes(value), golden.trust.log_keys, origin=golden.origin)
+
+
+@pytest.mark.parametrize("peaks", ["", {}])
+def test_no_peaks_are_an_empty_list(golden: Any, peaks: object) -> None:
+    value = json.loads(seen_of(golden, []).as_bytes())
+    assert value["peaks"] == []
+    with pytest.raises(LedgerIntegrityError, match="peaks of a remembered checkpoint are no such"):
+        SeenCheckpoint.parse(
+            canonical_bytes(value | {"peaks": peaks}), golden.trust.log_keys, origin=golden.origin
+        )
 
 
 def test_a_peak_has_one_spelling(golden: Any) -> None:
