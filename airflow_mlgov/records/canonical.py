@@ -90,27 +90,25 @@ def signable_text(text: str, limit: int) -> str:
 def _ordered(value: Any, depth: int) -> Json:
     if depth < 0:
         raise LedgerIntegrityError(f"Nested deeper than {MAX_DEPTH} levels.")
-    if isinstance(value, str):
-        return value if value.isascii() else _text(value)
-    if isinstance(value, dict):
-        return _ordered_object(value, depth)
     if isinstance(value, int) and abs(value) > MAX_SAFE_INTEGER:
         raise LedgerIntegrityError(f"Integer {value} is outside ±(2^53-1); write it as a string.")
     if value is None or isinstance(value, int):  # true and false are integers
         return value
+    if isinstance(value, str):
+        return _text(value)
     if isinstance(value, (list, tuple)):
         return [_ordered(item, depth - 1) for item in value]
+    if isinstance(value, dict):
+        return _ordered_object(value, depth)
     raise LedgerIntegrityError(
         f"{type(value).__name__} {value!r} cannot be signed; write it as a string."
     )
 
 
 def _ordered_object(value: dict[Any, Any], depth: int) -> Json:
-    try:
-        are_ascii = list(map(str.isascii, value))
-    except TypeError as error:
-        raise LedgerIntegrityError("An object key is not a string.") from error
-    if all(are_ascii):  # sorts alike in every encoding
+    if not all(isinstance(key, str) for key in value):
+        raise LedgerIntegrityError("An object key is not a string.")
+    if all(map(str.isascii, value)):  # sorts alike in every encoding
         keys = sorted(value)
     else:
         keys = sorted(value, key=lambda key: _text(key).encode("utf-16-be"))
@@ -118,6 +116,8 @@ def _ordered_object(value: dict[Any, Any], depth: int) -> Json:
 
 
 def _text(value: str) -> str:
+    if value.isascii():
+        return value
     if not unicodedata.is_normalized("NFC", value):
         raise LedgerIntegrityError(f"Text {value!r} is not in Unicode normalisation form C.")
     try:

@@ -261,6 +261,8 @@ def postgres_place(folder: Path, server: PostgresServer) -> Place:
 
 def measure_postgres(folder: Path) -> dict[str, Any]:
     server = PostgresServer(folder.parent)
+    with (server.data / "postgresql.conf").open("a") as config:
+        config.write("shared_buffers = '128MB'\n")  # as PostgreSQL has it; tests do with less
     try:
         server.start()
         place = postgres_place(folder, server)
