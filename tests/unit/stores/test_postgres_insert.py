@@ -183,6 +183,13 @@ def test_a_planted_disclosure_lets_no_entry_in(store: PostgresStore, url: str) -
     with pytest.raises(LedgerIntegrityError, match="keeps none"):
         store.insert(InboxItem("a", b"one"), SHOWN, NOW)
     assert store.waiting() == 0
+    assert store.insert(InboxItem("b", b"two"), SHOWN, NOW) is None  # as prepared for the first
+
+
+def test_what_the_line_does_not_take_at_once_is_sent_whole(store: PostgresStore) -> None:
+    long = Disclosure.of("x" * 20_000_000)
+    assert store.insert(InboxItem("a", b"one"), {"texts.long": long}, NOW) is None
+    assert store.disclosures("a") == {"texts.long": long}
 
 
 class SlowLine:
