@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 
 from airflow_mlgov.errors import LedgerIntegrityError
 from airflow_mlgov.ledger.signatures import check_signature, is_signature, keyid
-from airflow_mlgov.records.canonical import canonical_bytes, parse_canonical
+from airflow_mlgov.records.canonical import parse_canonical
 
 PAYLOAD_TYPE = "application/vnd.airflow-mlgov.entry.v1+json"
 
@@ -85,13 +85,15 @@ def seal_envelope(
         cosigner: A second key, whose signature stands after the first.
     """
     signers = [(public_key, sign), *([] if cosigner is None else [cosigner])]
-    signatures = [
-        {"keyid": keyid(public), "sig": _to_base64(signed_by(pae(payload)))}
+    signatures = ",".join(
+        f'{{"keyid":"{keyid(public)}","sig":"{_to_base64(signed_by(pae(payload)))}"}}'
         for public, signed_by in signers
-    ]
-    return canonical_bytes(
-        {"payload": _to_base64(payload), "payloadType": PAYLOAD_TYPE, "signatures": signatures}
     )
+    # Canonical as it stands: keys in order, and nothing in the texts that JSON escapes.
+    return (
+        f'{{"payload":"{_to_base64(payload)}","payloadType":"{PAYLOAD_TYPE}",'
+        f'"signatures":[{signatures}]}}'
+    ).encode("ascii")
 
 
 def open_envelope(data: bytes) -> Envelope:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 from urllib.parse import quote, unquote
 
@@ -35,9 +36,9 @@ class Source:
     def as_json(self) -> dict[str, Any]:
         """Return the source as JSON values; what is not ASCII is percent-encoded."""
         return {
-            "dag_id": quote(self.dag_id, safe=_KEEP),
-            "run_id": quote(self.run_id, safe=_KEEP),
-            "task_id": quote(self.task_id, safe=_KEEP),
+            "dag_id": _quoted(self.dag_id),
+            "run_id": _quoted(self.run_id),
+            "task_id": _quoted(self.task_id),
             "map_index": self.map_index,
             "try_number": self.try_number,
         }
@@ -52,3 +53,8 @@ class Source:
             map_index=value["map_index"],
             try_number=value["try_number"],
         )
+
+
+@lru_cache  # a process writes of few tasks, and every entry names one more than once
+def _quoted(text: str) -> str:
+    return quote(text, safe=_KEEP)

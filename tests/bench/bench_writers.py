@@ -5,12 +5,13 @@ all together, 0.4 seconds each:
 
 - ``ours``: `Ledger.append` without the log key, as a task does it: JSON, signature, insert;
 - ``plain``: INSERT and COMMIT of a leaf of that length into a table of its own, as durable;
-- ``signed``: `Ledger.append` over a store that is ``plain``: what is left is the store's cost;
+- ``store``: what the store does of ``ours``, with entries that were made and signed before;
+- ``made``: what the rest is: entries are made and signed, and kept nowhere;
 - ``statement`` (PostgreSQL): ``plain`` as one statement that commits itself.
 
-Rates and p99 are compared by their medians over the turns. Between turns, for each side alike, the
-inbox is sequenced, and nothing else runs in them; ``with_sequencer`` is measured once more with
-rounds each 100 ms beside both sides, which have work only beside ours.
+Rates and p99 are compared with ``plain`` by their medians over the turns. Between turns, for each
+side alike, the inbox is sequenced, and nothing else runs in them; ``with_sequencer`` is measured
+once more with rounds each 100 ms beside both sides, which have work only beside ours.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import statistics
 import sys
 import tempfile
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -51,21 +53,25 @@ INSERT = "INSERT INTO plain (leaf) VALUES ({})"
 GOAL = "PostgreSQL, 16 writers: >= 0.9 of its rate, p99 <= 2 times"
 
 Insert = Callable[[bytes], None]
-Side = Callable[[str], object]
 
 
-class PlainStore:
-    """What a ledger does to a store when it appends, as one plain insert."""
+@dataclass(frozen=True)
+class Side:
+    """What a writer does again and again, and what it does as often before its turn."""
 
-    def __init__(self, genesis: bytes, insert: Insert) -> None:
+    do: Callable[[str], object]
+    prepare: Callable[[str], object] | None = None
+
+
+class Catch:
+    """A store that hands what it is to keep to somebody else."""
+
+    def __init__(self, genesis: bytes, catch: Callable[..., None]) -> None:
         self._genesis = genesis
-        self._insert = insert
+        self.insert = catch
 
     def get(self, key: str) -> tuple[bytes, int | None] | None:
         return self._genesis, 0
-
-    def insert(self, item: Any, disclosures: Any, at: Any) -> None:
-        self._insert(item.leaf)
 
 
 @dataclass
@@ -87,13 +93,21 @@ class Place:
     def sides(self) -> dict[str, Side]:
         """Return what a writer's process can do, by name; each opens connections of its own."""
         role = {KeyRole.WRITER: open_signers(self.keys)[KeyRole.WRITER]}
-        inserts = {name: connect() for name, connect in self.plain.items()}
+        ready: deque[tuple[Any, ...]] = deque()
         ours = Ledger(self.new_store(), role)
-        signed = Ledger(PlainStore(self.genesis, inserts["plain"]), role)
+        making = Ledger(Catch(self.genesis, lambda *_: None), role)
+        readying = Ledger(Catch(self.genesis, lambda *row: ready.append(row)), role)
+        inserts = {name: connect() for name, connect in self.plain.items()}
+        store = self.new_store()
+
+        def append(ledger: Ledger) -> Callable[[str], object]:
+            return lambda name: ledger.append(replace(DRAFT, identity=(name,)))
+
         return {
-            "ours": lambda name: ours.append(replace(DRAFT, identity=(name,))),
-            "signed": lambda name: signed.append(replace(DRAFT, identity=(name,))),
-            **{name: lambda _, put=put: put(self.leaf) for name, put in inserts.items()},
+            "ours": Side(append(ours)),
+            "store": Side(lambda _: store.insert(*ready.popleft()), append(readying)),
+            "made": Side(append(making)),
+            **{name: Side(lambda _, put=put: put(self.leaf)) for name, put in inserts.items()},
         }
 
 
@@ -106,11 +120,11 @@ class Turn:
     cpu_s: float
 
 
-def take_turn(side: Side, name: str) -> Turn:
+def take_turn(side: Side, name: str, most: int) -> Turn:
     begun, cpu, seconds = time.perf_counter(), time.process_time(), []
     now = begun
-    while now < begun + TURN_S:
-        side(f"{name} {len(seconds)}")
+    while now < begun + TURN_S and len(seconds) < most:
+        side.do(f"{name} {len(seconds)}")
         ended = time.perf_counter()
         seconds.append(ended - now)
         now = ended
@@ -118,14 +132,25 @@ def take_turn(side: Side, name: str) -> Turn:
     return Turn(done / (now - begun), seconds, (time.process_time() - cpu) / done)
 
 
+def prepare(side: Side, name: str, count: int) -> int:
+    """Prepare for so many; return how many the side can do."""
+    if side.prepare is None:
+        return sys.maxsize
+    for number in range(count):
+        side.prepare(f"{name} {number}")
+    return count
+
+
 def work(place: Place, writer: str, schedule: list[str], barrier: Barrier, queue: Any) -> None:
-    sides = place.sides()
+    sides, ready = place.sides(), 8000 // (barrier.parties + 2)
     for side in set(schedule):
-        sides[side](f"{writer} {side}")  # connects
+        prepare(sides[side], f"{writer} {side}", 1)
+        sides[side].do(f"{writer} {side}")  # connects
     turns = []
-    for number, side in enumerate(schedule):
+    for number, name in enumerate(schedule):
+        most = prepare(sides[name], f"{writer} {number}", ready)
         barrier.wait()
-        turns.append(take_turn(sides[side], f"{writer} {number}"))
+        turns.append(take_turn(sides[name], f"{writer} {number}", most))
         barrier.wait()
     queue.put(turns)
 
@@ -172,16 +197,16 @@ def turns_of(side: str, schedule: list[str], results: list[list[Turn]]) -> dict[
 
 
 def compared(by_side: dict[str, dict[str, float]]) -> dict[str, Any]:
-    ours = by_side["ours"]
-    others = {side: figures for side, figures in by_side.items() if side != "ours"}
-    return {
-        **{
-            f"vs_{side}": round(ours["per_second"] / f["per_second"], 2)
-            for side, f in others.items()
-        },
-        **{f"p99_vs_{side}": round(ours["p99_ms"] / f["p99_ms"], 2) for side, f in others.items()},
-        **by_side,
+    plain = by_side["plain"]
+    others = {side: figures for side, figures in by_side.items() if side != "plain"}
+    ratios = {
+        side: {
+            "of_plain": round(f["per_second"] / plain["per_second"], 2),
+            "p99_of_plain": round(f["p99_ms"] / plain["p99_ms"], 2),
+        }
+        for side, f in others.items()
     }
+    return {side: figures | ratios.get(side, {}) for side, figures in by_side.items()}
 
 
 def sqlite_place(folder: Path) -> Place:
@@ -236,10 +261,12 @@ def postgres_place(folder: Path, server: PostgresServer) -> Place:
 
 def measure_postgres(folder: Path) -> dict[str, Any]:
     server = PostgresServer(folder.parent)
+    with (server.data / "postgresql.conf").open("a") as config:
+        config.write("shared_buffers = '128MB'\n")  # as PostgreSQL has it; tests do with less
     try:
         server.start()
         place = postgres_place(folder, server)
-        sides = ["ours", "signed", "plain", "statement"]
+        sides = ["ours", "store", "made", "plain", "statement"]
         measured = {str(count): measure(place, sides, count) for count in WRITERS}
         measured["with_sequencer"] = measure(place, ["ours", "plain"], 16, is_sequencing=True)
         return measured
@@ -249,7 +276,9 @@ def measure_postgres(folder: Path) -> dict[str, Any]:
 
 def measure_sqlite(folder: Path) -> dict[str, Any]:
     place = sqlite_place(folder)
-    return {str(count): measure(place, ["ours", "signed", "plain"], count) for count in WRITERS}
+    return {
+        str(count): measure(place, ["ours", "store", "made", "plain"], count) for count in WRITERS
+    }
 
 
 def main() -> None:
@@ -258,13 +287,13 @@ def main() -> None:
     beside.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=beside) as name:
         postgres, sqlite = measure_postgres(Path(name)), measure_sqlite(Path(name))
-    most = postgres["16"]
+    ours = postgres["16"]["ours"]
     result = {
         "name": "append_by_16_vs_plain_insert",
-        "ratio": most["vs_plain"],
-        "ratio_p99": most["p99_vs_plain"],
+        "ratio": ours["of_plain"],
+        "ratio_p99": ours["p99_of_plain"],
         "goal": GOAL,
-        "met": most["vs_plain"] >= 0.9 and most["p99_vs_plain"] <= 2,
+        "met": ours["of_plain"] >= 0.9 and ours["p99_of_plain"] <= 2,
         "postgresql": postgres,
         "sqlite": sqlite,
     }

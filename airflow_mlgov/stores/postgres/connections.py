@@ -6,14 +6,18 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Any, LiteralString, TypeAlias
+from typing import TYPE_CHECKING, Any, LiteralString, NamedTuple, TypeAlias
 
 import psycopg
 from psycopg import errors
 from psycopg.conninfo import conninfo_to_dict
 
-from airflow_mlgov.errors import ConfigurationError, LedgerUnavailableError
+from airflow_mlgov.errors import ConfigurationError
 from airflow_mlgov.stores.postgres.failures import translation, unmigrated, unreached
+from airflow_mlgov.stores.postgres.trip import Call, Trips
+
+if TYPE_CHECKING:
+    from psycopg.pq.abc import PGresult
 
 Connection: TypeAlias = psycopg.Connection[tuple[Any, ...]]
 
@@ -34,6 +38,12 @@ SELECT set_config('lock_timeout', %s, false),
 """
 _INHERITED: list[Connection] = []
 """Connections of a parent process; closing one here would end the parent's session."""
+
+
+class _Session(NamedTuple):
+    connection: Connection
+    trips: Trips
+    pid: int
 
 
 class Connections:
@@ -75,12 +85,11 @@ class Connections:
             self.close()
             raise translation(error) from error
 
-    @contextmanager
-    def one_trip(self) -> Iterator[Connection]:
-        """Yield a session that sends all statements at once, as one READ COMMITTED transaction.
+    def one_trip(self, *calls: Call) -> list[PGresult]:
+        """Send all calls at once, as one READ COMMITTED transaction, and return their answers.
 
-        Each statement sees what was committed before it began. The block's end waits for the commit
-        and for what the cursors then hold; the first statement that fails undoes them all.
+        Each statement sees what was committed before it began. Returns once it is committed; the
+        first statement that fails undoes them all.
 
         Raises:
             UNDONE: A statement refused; the session can be used on.
@@ -88,21 +97,17 @@ class Connections:
             LedgerIntegrityError: A constraint does not hold; a retry does not help.
             ConfigurationError: The role lacks a right, or there are no tables.
         """
-        connection = self._connection()
+        trips = self._session().trips
         try:
-            with connection.pipeline():  # up to its end, one implicit transaction
-                yield connection
+            return trips.make(*calls)
         except UNDONE:
             raise
         except psycopg.Error as error:
             self.close()
             raise translation(error) from error
-        except IndexError as error:
-            # What psycopg's pipeline makes of an answer too many, from a server that is stopped.
-            self.close()
-            raise LedgerUnavailableError(
-                "The ledger's database broke off in the middle of its answers."
-            ) from error
+        except BaseException:
+            self.close()  # somebody broke in: answers may be under way still
+            raise
 
     def outside_transaction(self, statement: LiteralString) -> None:
         """Execute what PostgreSQL allows in no transaction.
@@ -120,21 +125,23 @@ class Connections:
 
     def close(self) -> None:
         """Close this thread's connection; the next call opens another."""
-        opened: tuple[Connection, int] | None = getattr(self._local, "opened", None)
+        opened: _Session | None = getattr(self._local, "opened", None)
         self._local.opened = None
         if opened is None:
             return
-        connection, pid = opened
-        if pid != os.getpid():
-            _INHERITED.append(connection)
+        if opened.pid != os.getpid():
+            _INHERITED.append(opened.connection)
             return
         with suppress(psycopg.Error):
-            connection.close()
+            opened.connection.close()
 
     def _connection(self) -> Connection:
-        opened: tuple[Connection, int] | None = getattr(self._local, "opened", None)
-        if opened is not None and opened[1] == os.getpid() and not opened[0].closed:
-            return opened[0]
+        return self._session().connection
+
+    def _session(self) -> _Session:
+        opened: _Session | None = getattr(self._local, "opened", None)
+        if opened is not None and opened.pid == os.getpid() and not opened.connection.closed:
+            return opened
         self.close()
         connection = connect(self._parameters, self._timeout_s)
         try:
@@ -142,8 +149,9 @@ class Connections:
         except BaseException:
             connection.close()
             raise
-        self._local.opened = (connection, os.getpid())
-        return connection
+        opened = _Session(connection, Trips(connection), os.getpid())
+        self._local.opened = opened
+        return opened
 
 
 def parameters_of(url: str) -> dict[str, Any]:
@@ -176,7 +184,9 @@ def connect(parameters: dict[str, Any], timeout_s: float) -> Connection:
     """
     given = {"connect_timeout": max(1, int(timeout_s)), "application_name": "airflow-mlgov"}
     try:
-        connection: Connection = psycopg.connect(**{**given, **parameters}, autocommit=True)
+        connection: Connection = psycopg.connect(
+            **{**given, **parameters, "client_encoding": "utf8"}, autocommit=True
+        )
     except psycopg.Error as error:
         raise unreached(error) from None
     try:

@@ -22,27 +22,44 @@ from airflow_mlgov.service.stored import (
     hashed_leaves,
 )
 from airflow_mlgov.stores.postgres.connections import UNDONE, Connection, Connections
+from airflow_mlgov.stores.postgres.trip import (
+    BYTEA,
+    BYTEA_ARRAY,
+    TEXT,
+    TEXT_ARRAY,
+    Statement,
+    array,
+)
 
 _KEPT = """
 SELECT leaf, leaf_hash, NULL::bigint AS seq FROM mlgov.inbox WHERE key = %(key)s
 UNION ALL SELECT leaf, leaf_hash, seq FROM mlgov.entries WHERE key = %(key)s
 """
-_ACKNOWLEDGE = """
+_ACKNOWLEDGE = Statement(
+    b"mlgov_acknowledge",
+    b"""
 WITH put AS (
     INSERT INTO mlgov.inbox (key, leaf, leaf_hash, received_at)
-    SELECT %(key)s, %(leaf)s, %(hash)s, %(at)s
-    WHERE NOT EXISTS (SELECT FROM mlgov.entries WHERE key = %(key)s)
+    SELECT $1, $2, $3, $4 WHERE NOT EXISTS (SELECT FROM mlgov.entries WHERE key = $1)
     ON CONFLICT (key) DO NOTHING RETURNING key),
 shown AS (
     INSERT INTO mlgov.disclosures (key, field, salt, value)
     SELECT put.key, d.field, d.salt, d.value
-    FROM put, unnest(%(fields)s::text[], %(salts)s::bytea[], %(values)s::bytea[])
-        AS d (field, salt, value))
+    FROM put, unnest($5, $6, $7) AS d (field, salt, value))
 SELECT FROM put
-"""
-_FAIL_IF_IN_BOTH = """
-SELECT 1 / (seq - seq) FROM mlgov.inbox JOIN mlgov.entries USING (key) WHERE key = %s
-"""  # divides by zero
+""",
+    (TEXT, BYTEA, BYTEA, TEXT, TEXT_ARRAY, BYTEA_ARRAY, BYTEA_ARRAY),
+)
+# Divides by zero. The inbox is looked into only if the entries have the key, whatever the planner
+# has heard of the size of either.
+_FAIL_IF_IN_BOTH = Statement(
+    b"mlgov_fail_if_in_both",
+    b"""
+SELECT 1 / (seq - seq) FROM mlgov.entries
+WHERE key = $1 AND (SELECT true FROM mlgov.inbox WHERE inbox.key = entries.key)
+""",
+    (TEXT,),
+)
 _ERASE = "DELETE FROM mlgov.disclosures WHERE key = %s AND field = %s"
 _LOCK = "SELECT only_row FROM mlgov.sequencing FOR UPDATE"
 _INBOX = "SELECT n, key, leaf, leaf_hash, received_at FROM mlgov.inbox ORDER BY n"
@@ -104,23 +121,22 @@ class PostgresStore:
         self, item: InboxItem, disclosures: Mapping[str, Disclosure], at: datetime
     ) -> bytes | None:
         """Acknowledge an entry durably; return None, or the leaf that stands there already."""
-        row = {
-            "key": item.key,
-            "leaf": item.leaf,
-            "hash": leaf_hash(item.leaf),
-            "at": to_text(at),
-            "fields": list(disclosures),
-            "salts": [disclosure.salt for disclosure in disclosures.values()],
-            "values": [canonical_bytes(disclosure.value) for disclosure in disclosures.values()],
-        }
+        key, shown = item.key.encode(), disclosures.values()
+        row = (
+            key,
+            item.leaf,
+            leaf_hash(item.leaf),
+            to_text(at).encode(),
+            array(TEXT, [name.encode() for name in disclosures]),
+            array(BYTEA, [disclosure.salt for disclosure in shown]),
+            array(BYTEA, [canonical_bytes(disclosure.value) for disclosure in shown]),
+        )
         try:
-            with self._connections.one_trip() as connection:
-                put = connection.execute(_ACKNOWLEDGE, row)
-                # Looked for once more: a round may have moved this key out of the inbox after the
-                # first statement had begun, and before our row went in. While ours is there, none
-                # can bring the key into the tree.
-                connection.execute(_FAIL_IF_IN_BOTH, (item.key,))
-            if put.rowcount:
+            # Looked for once more: a round may have moved this key out of the inbox after the
+            # first statement had begun, and before our row went in. While ours is there, none
+            # can bring the key into the tree.
+            put, _ = self._connections.one_trip((_ACKNOWLEDGE, row), (_FAIL_IF_IN_BOTH, (key,)))
+            if put.command_tuples:
                 return None
         except UNDONE:
             pass

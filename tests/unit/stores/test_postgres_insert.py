@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 import threading
 import time
@@ -17,13 +18,13 @@ import pytest
 from airflow_mlgov.errors import (
     ConfigurationError,
     LedgerIntegrityError,
-    LedgerUnavailableError,
     MlgovError,
 )
 from airflow_mlgov.ledger.merkle import append_leaves, leaf_hash
 from airflow_mlgov.records.people import Disclosure
 from airflow_mlgov.service.ports import InboxItem, Sequenced, TreeHead
 from airflow_mlgov.stores.postgres import PostgresStore
+from airflow_mlgov.stores.postgres.trip import Statement
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 INSERT = "INSERT INTO mlgov.inbox (key, leaf, leaf_hash, received_at) VALUES (%s, %s, %s, '')"
@@ -102,6 +103,30 @@ def test_threat_16_a_key_that_another_writer_is_putting_in_is_waited_for(
     assert store.disclosures("a") == ({} if commits else SHOWN)
 
 
+class TimedOutError(Exception):
+    """What a task's timeout raises, from a signal."""
+
+
+def test_a_task_s_timeout_ends_the_wait_and_leaves_no_half_read_session(
+    store: PostgresStore, url: str
+) -> None:
+    def time_out(*_: object) -> None:
+        raise TimedOutError
+
+    assert store.waiting() == 0  # connects
+    before = signal.signal(signal.SIGALRM, time_out)
+    try:
+        with psycopg.connect(url) as other:
+            other.execute(INSERT, ("a", b"first", leaf_hash(b"first")))
+            signal.setitimer(signal.ITIMER_REAL, 0.3)
+            with pytest.raises(TimedOutError):
+                store.insert(InboxItem("a", b"second"), SHOWN, NOW)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert store.insert(InboxItem("a", b"third"), SHOWN, NOW) == b"first"
+    assert store.insert(InboxItem("b", b"leaf b"), SHOWN, NOW) is None
+
+
 def wait_for_lock(url: str) -> None:
     waiting = (
         "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = %s"
@@ -127,7 +152,7 @@ def test_nothing_is_acknowledged_that_could_not_be_committed(
         "CREATE CONSTRAINT TRIGGER late AFTER INSERT ON mlgov.inbox DEFERRABLE INITIALLY DEFERRED "
         "FOR EACH ROW EXECUTE FUNCTION fail()",
     )
-    with pytest.raises(LedgerUnavailableError):
+    with pytest.raises(LedgerIntegrityError, match="at commit"):
         store.insert(InboxItem("b", b"leaf b"), SHOWN, NOW)
     execute(url, "DROP TRIGGER late ON mlgov.inbox")
     assert (store.get("b"), store.disclosures("b"), store.waiting()) == (None, {}, 1)
@@ -158,6 +183,13 @@ def test_a_planted_disclosure_lets_no_entry_in(store: PostgresStore, url: str) -
     with pytest.raises(LedgerIntegrityError, match="keeps none"):
         store.insert(InboxItem("a", b"one"), SHOWN, NOW)
     assert store.waiting() == 0
+    assert store.insert(InboxItem("b", b"two"), SHOWN, NOW) is None  # as prepared for the first
+
+
+def test_what_the_line_does_not_take_at_once_is_sent_whole(store: PostgresStore) -> None:
+    long = Disclosure.of("x" * 20_000_000)
+    assert store.insert(InboxItem("a", b"one"), {"texts.long": long}, NOW) is None
+    assert store.disclosures("a") == {"texts.long": long}
 
 
 class SlowLine:
@@ -188,12 +220,12 @@ class SlowLine:
 def test_an_append_is_one_round_trip(server, database: str, url: str) -> None:
     line = SlowLine(server.port)
     far = PostgresStore(url.replace(f":{server.port}/", f":{line.port}/"))
-    for number in range(7):  # until psycopg has prepared the statements
-        assert far.insert(InboxItem(str(number), b"leaf"), SHOWN, NOW) is None
+    assert far.waiting() == 0  # connects
     line.delay_s = 0.2
-    line.passed.clear()
-    assert far.insert(InboxItem("a", b"leaf"), SHOWN, NOW) is None
-    assert [name for name, _ in groupby(line.passed)] == ["there", "back"]
+    for key in "ab":  # the first one prepares the statements
+        line.passed.clear()
+        assert far.insert(InboxItem(key, b"leaf"), SHOWN, NOW) is None
+        assert [name for name, _ in groupby(line.passed)] == ["there", "back"]
     far.close()
 
 
@@ -203,10 +235,11 @@ def test_the_server_s_default_isolation_does_not_matter(
 ) -> None:
     execute(url, f"ALTER DATABASE {database} SET default_transaction_isolation = '{level}'")
     store = PostgresStore(url)
-    for session in (store._connections.transaction, store._connections.one_trip):
-        with session() as connection:
-            shown = connection.execute("SHOW transaction_isolation")
-        assert shown.fetchone() == ("read committed",)
+    with store._connections.transaction() as connection:
+        shown = connection.execute("SHOW transaction_isolation")
+    assert shown.fetchone() == ("read committed",)
+    (answer,) = store._connections.one_trip((Statement(b"", b"SHOW transaction_isolation", ()), ()))
+    assert answer.get_value(0, 0) == b"read committed"
     test_threat_16_a_key_is_not_taken_twice_when_a_round_moves_it_meanwhile(store, url, SHOWN)
 
 
