@@ -40,7 +40,7 @@ class Violation:
 
     index: int
     reason: str
-    is_unknown_key: bool = False
+    is_unknown_key: bool
 
 
 @dataclass(frozen=True)
@@ -196,8 +196,8 @@ class LedgerView:
         self._claims: list[tuple[str, str, str]] = []
         known = 0 if earlier is None else self._take_over(earlier)
         self._peaks = _checked_peaks(self._peaks, known, self._leaves[known:], checkpoint)
-        for index, leaf in enumerate(self._leaves[known:], known):
-            self._keyring = self._keyring.after(index, leaf)
+        for index in range(known, len(self._leaves)):
+            self._keyring = self._keyring.after(index, self._leaves[index])
 
     @property
     def leaves(self) -> Sequence[bytes]:
@@ -214,12 +214,12 @@ class LedgerView:
             model: Only of this inventory id.
             version: Only of this manifest digest.
         """
-        wanted = "" if version is None else str(version)
+        wanted = None if version is None else str(version)
         found = []
         for index, (kind, of_model, of_version) in enumerate(self._all_claims()):
             if (kinds and kind not in kinds) or (model is not None and of_model != model):
                 continue
-            if version is not None and of_version != wanted:
+            if wanted is not None and of_version != wanted:
                 continue
             if isinstance(entry := self._entry(index), SealedEntry):
                 found.append(entry)
@@ -236,9 +236,7 @@ class LedgerView:
         return self._leaves[start:]
 
     def _all_claims(self) -> list[tuple[str, str, str]]:
-        if len(self._claims) < len(self._leaves):
-            unread = self._leaves[len(self._claims) :]
-            self._claims = [*self._claims, *map(claims_of, unread)]
+        self._claims.extend(map(claims_of, self._leaves[len(self._claims) :]))
         return self._claims
 
     def _take_over(self, earlier: LedgerView) -> int:
@@ -250,7 +248,7 @@ class LedgerView:
         self._peaks = earlier._peaks
         self._keyring = earlier._keyring
         self._read = earlier._read.copy()
-        self._claims = earlier._claims
+        self._claims = earlier._claims.copy()
         return known
 
     def _entry(self, index: int) -> SealedEntry | Violation:

@@ -344,7 +344,10 @@ def test_a_rotation_that_was_left_out_of_a_bundle_is_missed(bundled: Any) -> Non
 @pytest.mark.parametrize("said", [0, 1])
 def test_a_count_of_rotations_that_is_wrong_is_told(bundled: Any, said: int) -> None:
     where = with_rotation(bundled, rotations=said)
-    assert [verdict for verdict, _ in sealed_with(bundled, where)] == [Verdict.ALTERED]
+    ((verdict, text),) = sealed_with(bundled, where)
+    assert verdict is Verdict.ALTERED
+    assert f"counts {said} rotations" in text
+    assert text.endswith("the bundle holds 2.")
     report = verify(bundled.golden, bundled.leaves, bundled.golden.sign(bundled.leaves))
     assert "rotate keys, which is not so" in report.problems[0]
 

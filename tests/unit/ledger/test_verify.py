@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -13,9 +14,11 @@ from airflow_mlgov.errors import LedgerIntegrityError
 from airflow_mlgov.ledger.checkpoint import Checkpoint, open_checkpoint
 from airflow_mlgov.ledger.dsse import seal_envelope
 from airflow_mlgov.ledger.entry import decode_leaf
+from airflow_mlgov.ledger.keyring import Keyring
 from airflow_mlgov.ledger.merkle import MerkleTree, leaf_hash
-from airflow_mlgov.ledger.verify import Report, verify_ledger
-from airflow_mlgov.ledger.view import LedgerView
+from airflow_mlgov.ledger.model_index import ModelIndex
+from airflow_mlgov.ledger.verify import Report, _Reading, verify_ledger
+from airflow_mlgov.ledger.view import ROTATIONS, LedgerView, claims_of, label, label_of
 from airflow_mlgov.records.canonical import canonical_bytes
 from airflow_mlgov.records.digest import Digest
 from airflow_mlgov.records.kinds import KeyRole
@@ -154,9 +157,10 @@ def test_threat_10_and_11_a_rewritten_ledger_is_found_by_a_checkpoint_kept_elsew
 
 
 def test_a_checkpoint_kept_elsewhere_of_another_log_is_refused(golden: Any) -> None:
-    assert (
-        check(golden, golden.leaves, golden.note, Checkpoint("other/log", 0, "", "")).exit_code == 1
-    )
+    kept = open_checkpoint(golden.note, golden.trust.log_keys, origin=golden.origin)
+    other = replace(kept, origin="other/log")
+    report = check(golden, golden.leaves, golden.note, other)
+    assert report.problems == ("A checkpoint kept elsewhere is of another log, other/log.",)
 
 
 def test_a_checkpoint_over_the_empty_ledger_fits_every_ledger(golden: Any) -> None:
@@ -531,4 +535,105 @@ def test_not_more_problems_are_listed_than_somebody_reads(golden: Any) -> None:
     for number, last in ((100, "  ! 99"), (101, "  ! and 1 more"), (500, "  ! and 400 more")):
         lines = report.with_problems(map(str, range(number))).lines()
         assert lines[100] == "  ! 99"
+        assert sum(line.startswith("  ! ") for line in lines) == min(number, 101)
         assert lines[lines.index("Checked:") - 1] == last
+
+
+def test_a_ledger_that_breaks_off_is_reported_with_what_was_read(golden: Any) -> None:
+    def broken() -> Iterator[bytes]:
+        yield from golden.leaves
+        raise LedgerIntegrityError("The file ends in the middle of an entry.")
+
+    report = verify_ledger(broken(), golden.note, golden.trust, disclose=golden.disclose)
+    assert report.problems == ("The file ends in the middle of an entry.",)
+    assert report.size == len(golden.leaves)
+
+
+def test_kinds_are_reported_by_name(golden: Any) -> None:
+    leaves = [*golden.leaves, golden.leaf("writer"), golden.leaf("writer", "model.deployed")]
+    kinds = list(check(golden, leaves, golden.sign(leaves)).kinds)
+    assert len(kinds) > 3
+    assert kinds == sorted(kinds)
+
+
+def indexed(golden: Any, leaves: list[bytes], size: int, **changes: Any) -> bytes:
+    """Return a true count of a model's entries in the first so many, but for the changes."""
+    index = ModelIndex()
+    for number, leaf in enumerate(leaves):
+        if decode_leaf(leaf)[0].model == "retail_pd":
+            index.add(number, leaf_hash(leaf))
+    body = index.count(size).as_body() | changes
+    return golden.leaf("log", "model.indexed", body=body, version=None)
+
+
+def test_counts_of_a_model_are_held_against_what_was_read(golden: Any) -> None:
+    leaves = [*golden.leaves, golden.leaf("writer")]
+    for size in range(len(leaves) + 1):
+        whole = [*leaves, indexed(golden, leaves, size)]
+        assert check(golden, whole, golden.sign(whole)).is_fine
+    for size in (len(leaves) + 1, 100):
+        whole = [*leaves, indexed(golden, leaves, size)]
+        report = check(golden, whole, golden.sign(whole))
+        assert "which is not so" in report.problems[0]
+    whole = [*leaves, indexed(golden, leaves, 4, count=2)]
+    assert "It says 2 of the first 4" in check(golden, whole, golden.sign(whole)).problems[0]
+
+
+def test_nothing_is_read_for_names_that_nobody_misses(golden: Any) -> None:
+    def later() -> Iterator[bytes]:
+        raise AssertionError("read without need")
+        yield b""
+
+    report = check(golden, golden.leaves, golden.note)
+    assert report.unaccounted == ()
+    assert report.with_erasures(later(), Keyring(golden.trust)) == report
+
+
+def test_of_a_long_ledger_no_more_than_a_subtree_is_held(golden: Any) -> None:
+    reading = _Reading(golden.trust, golden.disclose, ())
+    for _ in range(600):
+        reading.add(b"junk")
+        assert len(reading._pending) < 256
+    assert reading._size == 600
+
+
+def test_a_view_gives_its_leaves(golden: Any) -> None:
+    view = view_of(golden, golden.leaves)
+    assert view.leaves == golden.leaves
+    assert [view.leaves_from(start) for start in (0, 2, 3)] == [
+        golden.leaves,
+        golden.leaves[2:],
+        [],
+    ]
+
+
+@pytest.mark.parametrize(
+    "leaf", [b"junk", b"[]", b"7", b"{}", b'{"payload":1}', b'{"payload":"W10="}', b"[" * 200_000]
+)
+def test_what_is_no_entry_claims_nothing(leaf: bytes) -> None:
+    assert claims_of(leaf) == ("", "", "")
+    assert label_of(leaf) == ""
+
+
+def test_rotations_are_listed_under_the_id_of_no_model() -> None:
+    assert label("key.rotated", "retail_pd") == ROTATIONS == "*key.rotated"
+    assert label("model.scored", "retail_pd") == "retail_pd"
+    assert label("model.scored", "no id") == label("model.scored", ROTATIONS) == ""
+
+
+def test_what_opens_a_field_that_the_entry_does_not_have_opens_nothing(golden: Any) -> None:
+    more = {"people.voter": Disclosure.of({"id": "7", "name": "Ada"}), "texts.x": Disclosure.of("")}
+    leaf = golden.leaf("writer")
+    checkpoint = open_checkpoint(golden.sign([leaf]), golden.trust.log_keys, origin=golden.origin)
+    (entry,) = LedgerView([leaf], checkpoint, golden.trust, lambda key: more).select()
+    assert (entry.person("voter"), entry.text("x")) == (None, None)
+
+
+def test_a_text_is_a_text(golden: Any) -> None:
+    disclosure = Disclosure.of({"id": "7", "name": "Ada"})
+    leaf = golden.leaf("writer", texts={"comment": disclosure.commitment})
+    checkpoint = open_checkpoint(golden.sign([leaf]), golden.trust.log_keys, origin=golden.origin)
+    opens = {"texts.comment": disclosure}
+    (entry,) = LedgerView([leaf], checkpoint, golden.trust, lambda key: opens).select()
+    with pytest.raises(LedgerIntegrityError, match="comment is not a text"):
+        entry.text("comment")
