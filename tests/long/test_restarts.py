@@ -277,7 +277,8 @@ def test_in_the_end_every_vote_is_counted_once(gates):
             if number < len(phase.left):
                 gates.answer(phase, phase.left[number])
     admin = gates.live.client("admin")
-    admin.call("PATCH", "/api/v2/pools/promotions", {"slots": 8}, update_mask="slots")
+    opened = {"pool": "promotions", "slots": 8, "include_deferred": False}
+    admin.call("PATCH", "/api/v2/pools/promotions", opened)
     for phase in PHASES:
         run = gates.run(phase)
         assert run.wait("promote", "success") == "success", phase.name
