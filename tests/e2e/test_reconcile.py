@@ -36,8 +36,7 @@ SCENARIOS = ("honest", "again", "waiting", "forced", "vanished", "alias", "emerg
 def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """A live Airflow with the example DAG, and a run for each scenario."""
     folder = tmp_path_factory.mktemp("reconcile")
-    dags = folder / "dags"
-    dags.mkdir()
+    dags = tmp_path_factory.mktemp("reconcile_dags")
     for file in (e2e.DAGS / "governed.py", EXAMPLE):
         shutil.copy(file, dags)
     with e2e.start_live(folder, SCENARIOS, dags=dags) as live:
