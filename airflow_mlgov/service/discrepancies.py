@@ -161,7 +161,7 @@ def _judge_gate(
         yield Unchecked(asked[-1].model, f"Gate {_words(task, number)}: {UNCOUNTED}.")
         return
     model = record.model_of(task.task, task.fields.get("model", ""))
-    if record.was_emergency(model, tried.ended_at):
+    if record.was_emergency(task.task, model, tried.ended_at):
         return
     yield _found(record, task, number, GATE, asked[-1] if asked else None)
 

@@ -114,10 +114,17 @@ class OnRecord:
             return Decision.OPEN
         return asked.decision
 
-    def was_emergency(self, model: str, at: datetime | None) -> bool:
-        """Tell whether glass was broken of a model at a moment, so that its gates asked nobody."""
+    def was_emergency(self, gate: Source, model: str, at: datetime | None) -> bool:
+        """Tell whether glass was broken at a moment for what a gate's run is about.
+
+        The gate then asked nobody. Of a run that left no version on record nobody can say.
+        """
+        entries = self._of_runs.get((gate.dag_id, gate.run_id), ())
+        versions = {entry.version for entry in entries if entry.model == model} - {None}
         return at is not None and any(
-            glass.entry.model == model and glass.entry.at - APART <= at < glass.until + APART
+            glass.entry.model == model
+            and (not versions or glass.entry.version in versions)
+            and glass.entry.at - APART <= at < glass.until + APART
             for glass in self._emergencies
         )
 

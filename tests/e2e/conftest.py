@@ -70,6 +70,8 @@ SCENARIOS = {
     "retrained": REQUESTER,
     "forged": REQUESTER,
     "ordered": REQUESTER,
+    "halted": REQUESTER,
+    "expired": REQUESTER,
     "found": REQUESTER,
     "emergency": None,
     "called": None,

@@ -1,8 +1,12 @@
-"""What people order past a gate: stop, resume, revoke, settle a finding, break glass; by HTTP."""
+"""What people order past a gate: stop, resume, revoke, settle a finding, break glass."""
 
 from __future__ import annotations
 
-from datetime import timedelta
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -24,6 +28,32 @@ def refused(run, user, what, **said):
     with pytest.raises(ApiError) as error:
         order(run, user, what, **said)
     return error.value.status
+
+
+def by_command(run, user, *words):
+    """Give an order on the command line, with somebody's token."""
+    token = run.live.client(user)._http.headers["Authorization"].removeprefix("Bearer ")
+    done = subprocess.run(
+        [sys.executable, "-m", "airflow", "mlgov", *words, "--reason", WHY["reason"]],
+        env={**os.environ, "AIRFLOW_CLI_TOKEN": token},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def long_ago(live, days):
+    """Return the governance of an api-server whose clock stood so many days back."""
+
+    class Past:
+        def now(self):
+            return datetime.now(UTC) - timedelta(days=days)
+
+    gov = replace(live.governance(), clock=Past())
+    gov.ledger._clock = gov.clock
+    return gov
 
 
 def score_again(run):
@@ -52,6 +82,56 @@ def test_a_stop_and_a_revocation_close_the_next_guard(run):
     assert run.refusals() == ["stopped", "revoked"]
     (revoked,) = run.entries("approval.revoked")
     assert (revoked.person("revoked_by").id, revoked.signed_by.value) == (VALIDATOR, "attestor")
+
+
+@pytest.mark.scenario("halted")
+def test_orders_by_command_hold_a_run_that_is_under_way(run):
+    run.wait_gate()
+    by_command(run, USER, "stop", run.model)
+    run.answer(OWNER)
+    run.wait_gate()
+    run.answer(VALIDATOR)
+    assert run.wait("promote", "failed") == "failed"
+    assert run.state("gate") == "success"
+    assert run.alias is None
+
+    by_command(run, OWNER, "resume", run.model)
+    run.clear("promote")
+    assert run.wait("score", "success") == "success"
+    (asked,) = run.entries("approval.requested")
+    by_command(run, VALIDATOR, "revoke", asked.body["request_sha256"])
+    assert score_again(run) == "failed"
+    assert run.refusals() == ["stopped", "revoked"]
+    (resumed,) = run.entries("model.resumed")
+    assert (resumed.person("resumed_by").id, resumed.signed_by.value) == (OWNER, "attestor")
+
+
+@pytest.mark.bypass(15)
+@pytest.mark.scenario("expired")
+def test_an_approval_that_has_ended_promotes_nothing(run):
+    from airflow_mlgov.records.digest import Digest
+    from airflow_mlgov.records.governance import Choice
+    from airflow_mlgov.records.people import Person
+    from airflow_mlgov.service.attest_vote import Ballot, cast_vote
+
+    run.wait_gate()
+    (asked,) = run.entries("approval.requested")
+    digest = asked.body["request_sha256"]
+    for user in (OWNER, VALIDATOR):
+        ballot = Ballot(
+            shown=Digest.parse(digest),
+            gate=asked.source,
+            named=digest,
+            choice=Choice.APPROVE,
+            comment=WHY["reason"],
+            person=Person(user, user),
+        )
+        cast_vote(long_ago(run.live, days=31), ballot)
+    run.force_states(gate="success")
+    assert run.wait("promote", "failed") == "failed"
+    assert run.refusals() == ["expiry"]
+    assert run.alias is None
+    assert not run.entries("approval.consumed")
 
 
 @pytest.mark.scenario("found")

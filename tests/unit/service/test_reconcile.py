@@ -724,6 +724,14 @@ class TestBrokenGlass:
         emergency.clock.moment += timedelta(hours=10)
         assert found(emergency, told) == ["reconcile.gate"]  # the one before: nobody kept a ledger
 
+    def test_a_gate_that_was_forced_while_glass_was_broken_for_another_version(
+        self, emergency, told
+    ):
+        emergency.train('{"points": [9]}', run_id="run-2")
+        told.tell("train", Step.TRAINING, "success", run="run-2")
+        told.tell("gate", Step.GATE, "success", run="run-2", fields={"model": "retail_pd"})
+        assert found(emergency, told) == ["reconcile.gate"]
+
     def test_an_alias_that_a_promotion_in_an_emergency_is_about_to_move(self, emergency, told):
         class CutError(Exception):
             pass
