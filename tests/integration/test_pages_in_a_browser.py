@@ -51,6 +51,7 @@ function look(number) {
   frame.height = 1500;
   frame.onload = () => {
     const page = frame.contentDocument.documentElement;
+    page.querySelectorAll("details").forEach((form) => { form.open = true; });
     found[widths[number]] = {
       overflow: page.scrollWidth - page.clientWidth,
       color: getComputedStyle(page.querySelector("header")).backgroundColor,
