@@ -198,7 +198,7 @@ with ThreadPoolExecutor(2) as pool:
         range(2),
     ))
 said["glass twice at once"] = [sorted(both), [e.kind for e in entries()[before:]]]
-(confirm,) = [a for a in forms("victor", MODEL) if "/confirm/" in a]
+confirm = [a for a in forms("victor", MODEL) if "/confirm/" in a][0]
 said["confirm offers"] = [[a for a in forms(w, MODEL) if "/confirm/" in a] for w in COOKIES]
 send("confirm", "victor", PAGE, confirm.removeprefix(MODEL))
 R = f"/revoke/{str(asked.digest).replace(':', '%3A')}"
