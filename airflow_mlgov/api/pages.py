@@ -1,4 +1,4 @@
-"""The pages that people look at; to look at one changes nothing.
+"""The pages that people look at, and the forms on them; to look at one changes nothing.
 
 Airflow guards its own routes only, so each page asks for itself who is signed in, and whether that
 person may read the DAG whose gate asks. A page runs no script, loads nothing from elsewhere and is
@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, TypeAlias
 
+from airflow_mlgov.api.form_token import tokens_for
+from airflow_mlgov.api.forms import ACTS, Outcome, receive
 from airflow_mlgov.api.signed_in import SIGN_IN, may_read, person_of, user_of
 from airflow_mlgov.api.statuses import status_of
 from airflow_mlgov.dossiers.pages import (
@@ -47,13 +50,15 @@ def add_pages(app: FastAPI) -> None:
     app.add_route("/", _page(_overview))
     app.add_route("/models/{model}", _page(_model))
     app.add_route("/requests/{request}", _page(_request))
+    for path, act in ACTS.items():
+        app.add_route("/models/{model}" + path, _form(receive(act)), methods=["POST"])
 
 
 def _page(write: _Write) -> Callable[[Request], Awaitable[Response]]:
     """Return the handler of a page: who is signed in first, then the ledger, in a thread."""
 
     async def answer(request: Request) -> Response:
-        site = Site(str(request.scope.get("root_path", "")).removesuffix(MOUNT))
+        site = _site(request)
         user = await user_of(request.scope)
         if user is None:
             return _sign_in(request, site)
@@ -61,6 +66,35 @@ def _page(write: _Write) -> Callable[[Request], Awaitable[Response]]:
         return _html(html, status)
 
     return answer
+
+
+def _form(
+    take: Callable[[Request, Site], Awaitable[Outcome]],
+) -> Callable[[Request], Awaitable[Response]]:
+    """Return the handler of a form: back to the page that it stood on, or why it was refused."""
+
+    async def answer(request: Request) -> Response:
+        from starlette.responses import RedirectResponse
+
+        site = _site(request)
+        sent = await take(request, site)
+        if sent.entry is not None:
+            there = f"{sent.back}?done={sent.entry}"
+            return RedirectResponse(there, status_code=303, headers=_NEVER_KEPT)
+        html = write_problem(sent.title, sent.problem, site, back=sent.back, typed=sent.typed)
+        return _html(html, sent.status)
+
+    return answer
+
+
+def _site(request: Request) -> Site:
+    return Site(str(request.scope.get("root_path", "")).removesuffix(MOUNT))
+
+
+def _done(request: Request) -> int | None:
+    """Return the entry that a form has just made, by the address that its sender was led to."""
+    said = request.query_params.get("done", "")
+    return int(said) if re.fullmatch(r"[0-9]{1,12}", said, re.ASCII) else None
 
 
 def _written(write: _Write, request: Request, user: BaseUser, site: Site) -> tuple[int, str]:
@@ -87,13 +121,15 @@ def _model(request: Request, user: BaseUser, site: Site) -> str:
     from airflow_mlgov.service.overview import collect_model
     from airflow_mlgov.wiring import open_governance
 
-    model = request.path_params["model"]
-    found = collect_model(open_governance(), model, person_of(user), may_read(user))
-    return write_model_page(found, site)
+    model, reader, gov = request.path_params["model"], person_of(user), open_governance()
+    found = collect_model(gov, model, reader, may_read(user), done=_done(request))
+    token = tokens_for(reader.id, model).make(gov.clock.now(), found.desk.ledger_size)
+    return write_model_page(found, site, token)
 
 
 def _request(request: Request, user: BaseUser, site: Site) -> str:
     from airflow_mlgov.service.approvals import request_on_record
+    from airflow_mlgov.service.desk import collect_desk
     from airflow_mlgov.service.dossier import collect_dossier
     from airflow_mlgov.wiring import open_governance
 
@@ -103,7 +139,11 @@ def _request(request: Request, user: BaseUser, site: Site) -> str:
     asked = request_on_record(view, digest)
     if not may_read(user)(asked.dag_id):
         raise _ForbiddenError(f"You may not read DAG {asked.dag_id!r}, whose gate asks this.")
-    return write_evidence_page(collect_dossier(gov, view, digest, person_of(user)), site)
+    reader, model = person_of(user), asked.model
+    dossier = collect_dossier(gov, view, digest, reader)
+    desk = collect_desk(gov, view, model, reader, dossier.findings, done=_done(request))
+    token = tokens_for(reader.id, model).make(gov.clock.now(), desk.ledger_size)
+    return write_evidence_page(dossier, site, desk, token)
 
 
 def request_digest(text: str) -> Digest:
@@ -136,6 +176,7 @@ def _html(html: str, status: int) -> Response:
     headers = {
         "Content-Security-Policy": content_security_policy(),
         "X-Content-Type-Options": "nosniff",
-        "Referrer-Policy": "no-referrer",
+        # With less, a browser would not say from where a form is sent.
+        "Referrer-Policy": "same-origin",
     }
     return HTMLResponse(html, status, headers=headers | _NEVER_KEPT)

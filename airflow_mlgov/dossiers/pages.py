@@ -18,7 +18,9 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from airflow_mlgov.dossiers.evidence import Dossier, ModelPage, Overview, SampleCurves
+from airflow_mlgov.dossiers.desk import Desk
+from airflow_mlgov.dossiers.evidence import Dossier, SampleCurves
+from airflow_mlgov.dossiers.lists import ModelPage, Overview
 from airflow_mlgov.dossiers.plots import (
     BOTTOM,
     HEIGHT,
@@ -37,19 +39,24 @@ MAX_TEXT = 4000
 """Characters of a text that are shown."""
 
 
-def write_evidence_page(dossier: Dossier, site: Site) -> str:
+def write_evidence_page(
+    dossier: Dossier, site: Site, desk: Desk | None = None, token: str = ""
+) -> str:
     """Return the evidence page of a request.
 
     Args:
         dossier: What it says.
         site: Where its links lead.
+        desk: What the reader may do; None for nothing.
+        token: What shows, when a form comes back, that this reader was given it.
     """
-    return _write("evidence.html", site, dossier=dossier, plots=_plots(dossier))
+    plots = _plots(dossier)
+    return _write("evidence.html", site, dossier=dossier, plots=plots, desk=desk, token=token)
 
 
-def write_model_page(page: ModelPage, site: Site) -> str:
+def write_model_page(page: ModelPage, site: Site, token: str = "") -> str:
     """Return the page of a model, with the requests for it."""
-    return _write("model.html", site, page=page)
+    return _write("model.html", site, page=page, desk=page.desk, token=token)
 
 
 def write_overview(overview: Overview, site: Site) -> str:
@@ -57,20 +64,22 @@ def write_overview(overview: Overview, site: Site) -> str:
     return _write("overview.html", site, overview=overview)
 
 
-def write_problem(title: str, problem: str, site: Site) -> str:
+def write_problem(title: str, problem: str, site: Site, *, back: str = "", typed: str = "") -> str:
     """Return a page that says why there is no other.
 
     Args:
         title: In a few words.
         problem: In full, with what to do about it.
         site: Where its links lead.
+        back: Where the reader came from; empty for nowhere.
+        typed: What the reader had typed, to be copied; empty for nothing.
     """
-    return _write("problem.html", site, title=title, problem=problem)
+    return _write("problem.html", site, title=title, problem=problem, back=back, typed=typed)
 
 
 @lru_cache(maxsize=1)
 def content_security_policy() -> str:
-    """Return the header under which the pages are served: this style sheet, no script, no form."""
+    """Return the pages' header: this style sheet, no script, forms to this server only."""
     style = base64.b64encode(hashlib.sha256(_style().encode()).digest()).decode()
     return (
         f"default-src 'none'; style-src 'sha256-{style}'; img-src data:; "

@@ -39,6 +39,15 @@ class Site:
         """
         return f"{self.home}models/{_quoted(model)}"
 
+    def act(self, model: str, *parts: str) -> str:
+        """Return where the forms of a model's pages are sent.
+
+        Args:
+            model: Inventory id.
+            parts: What is done, and to which finding or request.
+        """
+        return "/".join((self.model(model), *map(_quoted, parts)))
+
     def gate(self, request: ApprovalRequest) -> str:
         """Return where Airflow lets people answer a request."""
         dag, run, task = (

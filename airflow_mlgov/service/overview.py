@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from airflow_mlgov.dossiers.evidence import ModelLine, ModelPage, Overview
+from airflow_mlgov.dossiers.lists import ModelLine, ModelPage, Overview
 from airflow_mlgov.policy.tally import Decision
 from airflow_mlgov.records.digest import Digest
 from airflow_mlgov.records.people import Person
 from airflow_mlgov.service.approvals import Standing, requests, standings
+from airflow_mlgov.service.desk import collect_desk
 from airflow_mlgov.service.dossier import stop_line
+from airflow_mlgov.service.findings import open_findings
 from airflow_mlgov.service.governance import Governance
 from airflow_mlgov.service.ledger import LedgerView
 from airflow_mlgov.service.request_state import MayRead, line_of
@@ -42,14 +44,18 @@ def collect_overview(gov: Governance, reader: Person, may_read: MayRead) -> Over
     )
 
 
-def collect_model(gov: Governance, model: str, reader: Person, may_read: MayRead) -> ModelPage:
+def collect_model(
+    gov: Governance, model: str, reader: Person, may_read: MayRead, *, done: int | None = None
+) -> ModelPage:
     """Return a model and the requests for it, newest first.
 
     Args:
         gov: Governance.
         model: Inventory id.
         reader: Who looks.
-        may_read: Requests of other DAGs are counted and not shown.
+        may_read: Requests of other DAGs are counted and not shown, nor are findings on versions
+            that only those ask for, unless the reader may settle them.
+        done: Index of the entry in which the reader has just done something.
 
     Raises:
         UnknownSubjectError: The inventory has no such model; a retry does not help.
@@ -60,11 +66,20 @@ def collect_model(gov: Governance, model: str, reader: Person, may_read: MayRead
     view = gov.ledger.view()
     counted = standings(gov, view, model=model)
     shown = _readable(counted, may_read)
+    findings = open_findings(view, model)
+    desk = collect_desk(gov, view, model, reader, findings, done=done)
+    seen = {standing.request.version for standing in shown} | ({None} if shown else set())
+    mine = {offer.finding for offer in desk.findings}
+    listed = [finding for finding in findings if finding.version in seen or finding.id in mine]
     return ModelPage(
         model=ModelLine(entry, stop_line(view, model)),
         requests=[line_of(gov, view, standing, reader) for standing in reversed(shown)],
         hidden=len(counted) - len(shown),
         unread=_unread(view, counted, model, may_read),
+        findings=listed,
+        hidden_findings=len(findings) - len(listed),
+        read_at=gov.clock.now(),
+        desk=desk,
     )
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeAlias
 
-from airflow_mlgov.dossiers.evidence import RequestLine, RequestState
+from airflow_mlgov.dossiers.evidence import RequestState
+from airflow_mlgov.dossiers.lists import RequestLine
 from airflow_mlgov.policy.tally import Decision
 from airflow_mlgov.records.people import Person
 from airflow_mlgov.service.approvals import Standing, person_of

@@ -55,9 +55,7 @@ def close_finding(
     """
     view = gov.ledger.view()
     found = _open_finding(gov, view, model, finding)
-    pack = gov.pack_for(gov.model(model))
-    may = pack.findings.close if pack.findings else _seated(pack)
-    _check_entitled(gov, view, found, person, may)
+    check_may_close(gov, view, found, person)
     body = {"finding": finding} | ({"evidence_sha256": str(evidence)} if evidence else {})
     draft = EntryDraft("finding.closed", model, found.version, body, (finding,))
     return sign_order(gov, draft, reason, person, KeyRole.ATTESTOR)
@@ -85,10 +83,8 @@ def accept_finding(
     """
     view = gov.ledger.view()
     found = _open_finding(gov, view, model, finding)
-    rules = gov.pack_for(gov.model(model)).findings
-    _check_entitled(gov, view, found, person, rules.accept if rules else ())
+    latest = check_may_accept(gov, view, found, person)
     today = gov.clock.now().astimezone(UTC).date()
-    latest = today + timedelta(days=rules.accept_max_days if rules else 0)
     if not today <= until <= latest:
         raise NotEntitledError(
             f"The policy pack lets a finding be accepted until {latest}, not until {until}.",
@@ -98,6 +94,33 @@ def accept_finding(
     body = {"finding": finding, "until": to_text(end)}
     draft = EntryDraft("finding.accepted", model, found.version, body, (finding,))
     return sign_order(gov, draft, reason, person, KeyRole.ATTESTOR)
+
+
+def check_may_close(gov: Governance, view: LedgerView, finding: Finding, person: Person) -> None:
+    """Refuse whoever may not close a finding.
+
+    Raises:
+        NotEntitledError: The pack in force does not name the person, who built the version or asked
+            for it, or somebody broke glass; a retry does not help.
+    """
+    pack = gov.pack_for(gov.model(finding.model))
+    may = pack.findings.close if pack.findings else _seated(pack)
+    _check_entitled(gov, view, finding, person, may)
+
+
+def check_may_accept(gov: Governance, view: LedgerView, finding: Finding, person: Person) -> date:
+    """Refuse whoever may not accept the risk of a finding.
+
+    Returns:
+        The last day until which it may be accepted now.
+
+    Raises:
+        NotEntitledError: As for `check_may_close`; a retry does not help.
+    """
+    rules = gov.pack_for(gov.model(finding.model)).findings
+    _check_entitled(gov, view, finding, person, rules.accept if rules else ())
+    today = gov.clock.now().astimezone(UTC).date()
+    return today + timedelta(days=rules.accept_max_days if rules else 0)
 
 
 def _open_finding(gov: Governance, view: LedgerView, model: str, finding: str) -> Finding:
@@ -111,11 +134,6 @@ def _open_finding(gov: Governance, view: LedgerView, model: str, finding: str) -
     still_open = [known for known in found if known.is_open]
     if not still_open:
         raise NotInForceError(f"Finding {finding} is closed already.")
-    if still_open[-1].is_break_glass:
-        raise NotEntitledError(
-            f"Finding {finding} says that somebody broke glass: only its confirmation closes it.",
-            remedy="Confirm it: `airflow mlgov breakglass confirm`.",
-        )
     return still_open[-1]
 
 
@@ -126,6 +144,12 @@ def _seated(pack: PolicyPack) -> tuple[str, ...]:
 def _check_entitled(
     gov: Governance, view: LedgerView, finding: Finding, person: Person, may: Sequence[str]
 ) -> None:
+    if finding.is_break_glass:
+        raise NotEntitledError(
+            f"Finding {finding.id} says that somebody broke glass: only its confirmation closes "
+            "it.",
+            remedy="Confirm it: `airflow mlgov breakglass confirm`.",
+        )
     pack = gov.pack_for(gov.model(finding.model))
     if not pack.names(person) & pack.names(*may):
         raise NotEntitledError(

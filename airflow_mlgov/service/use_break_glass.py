@@ -71,7 +71,7 @@ def use_break_glass(
         LedgerUnavailableError: The ledger cannot be read or written; a retry may help.
     """
     entry = gov.model(emergency.model)
-    rules = _rules_for(gov.pack_for(entry), person)
+    rules = break_glass_rules(gov.pack_for(entry), person)
     hours = _hours(rules, emergency)
     if emergency.target not in entry.targets:
         raise UnknownSubjectError(
@@ -116,10 +116,10 @@ def confirm_break_glass(
         LedgerUnavailableError: The ledger cannot be read or written, or somebody else confirmed at
             the same moment; a retry may help.
     """
-    pack = gov.pack_for(gov.model(model))
+    gov.model(model)
     view = gov.ledger.view()
     glass = _named(view, model, finding)
-    _check_may_confirm(gov, pack, view, glass, person)
+    check_may_confirm(gov, view, glass, person)
     place = next(n for n in range(glass.quorum) if n not in glass.confirmations)
     body = {"breakglass": str(glass.key), "place": place}
     draft = EntryDraft("breakglass.confirmed", model, glass.entry.version, body, ())
@@ -133,7 +133,12 @@ def confirm_break_glass(
     return after
 
 
-def _rules_for(pack: PolicyPack, person: Person) -> BreakGlassRules:
+def break_glass_rules(pack: PolicyPack, person: Person) -> BreakGlassRules:
+    """Return under which rules somebody may break glass.
+
+    Raises:
+        NotEntitledError: The pack does not name the person; a retry does not help.
+    """
     rules = pack.break_glass
     if rules is None or not pack.names(person) & pack.names(*rules.users):
         raise NotEntitledError(
@@ -185,11 +190,16 @@ def _named(view: LedgerView, model: str, finding: str) -> BreakGlass:
     return glass
 
 
-def _check_may_confirm(
-    gov: Governance, pack: PolicyPack, view: LedgerView, glass: BreakGlass, person: Person
-) -> None:
-    names = pack.names(person)
+def check_may_confirm(gov: Governance, view: LedgerView, glass: BreakGlass, person: Person) -> None:
+    """Refuse whoever may not say that it was right to break glass.
+
+    Raises:
+        NotEntitledError: The person did it, has confirmed it, has no seat in the pack in force, or
+            built the version; a retry does not help.
+    """
     entry = glass.entry
+    pack = gov.pack_for(gov.model(entry.model))
+    names = pack.names(person)
     did = [person_of(entry, "used_by")]
     did += [person_of(other, "confirmed_by") for other in glass.confirmations.values()]
     if None in did:

@@ -201,7 +201,7 @@ def test_a_page_is_served_under_a_policy_that_lets_nothing_else_in(answers, path
         "form-action": "'self'",
     }
     assert headers["x-content-type-options"] == "nosniff"
-    assert headers["referrer-policy"] == "no-referrer"
+    assert headers["referrer-policy"] == "same-origin"
     assert headers["cache-control"] == "no-store"
     assert "Retail credit card probability of default" in text
 

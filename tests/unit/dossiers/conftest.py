@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from airflow_mlgov.dossiers.approval_form import DataLine, SeatLine, TrainingLine
+from airflow_mlgov.dossiers.desk import Desk, FindingOffer, GlassOffer
 from airflow_mlgov.dossiers.evidence import (
     Challenger,
     DataCheck,
@@ -20,12 +21,8 @@ from airflow_mlgov.dossiers.evidence import (
     GroupRate,
     HistoryLine,
     InUse,
-    ModelLine,
-    ModelPage,
-    Overview,
     Report,
     ReportedTest,
-    RequestLine,
     RequestState,
     SampleCurves,
     SampleLine,
@@ -33,6 +30,7 @@ from airflow_mlgov.dossiers.evidence import (
     Training,
     TrainingInput,
 )
+from airflow_mlgov.dossiers.lists import ModelLine, ModelPage, Overview, RequestLine
 from airflow_mlgov.dossiers.pages import (
     write_evidence_page,
     write_model_page,
@@ -168,7 +166,23 @@ LINE = RequestLine(
     decide_by=AT,
     is_reader_waited_for=True,
 )
-MODEL_PAGE = ModelPage(ModelLine(ENTRY, STOP), [LINE], 1, [OTHER])
+DESK = Desk(
+    model="retail_pd",
+    ledger_size=12,
+    today=AT.date(),
+    findings=[
+        FindingOffer("F-1", may_close=True, accept_until=date(2026, 7, 1)),
+        FindingOffer("F-3", may_confirm=True),
+    ],
+    may_resume=True,
+    may_revoke=True,
+    glass=GlassOffer([(OTHER, "3"), (DIGEST, "2")], ("production",), 8),
+    done="Finding F-9 is closed: ledger entry 11.",
+)
+TOKEN = "1.12." + "ab" * 32
+MODEL_PAGE = ModelPage(
+    ModelLine(ENTRY, STOP), [LINE], 1, [OTHER], DOSSIER.findings[:1], 2, DOSSIER.read_at, DESK
+)
 OVERVIEW = Overview("victor", [LINE], [ModelLine(ENTRY, STOP)], 2, [OTHER])
 
 
@@ -191,16 +205,20 @@ def with_text(value: Any, text: str) -> Any:
 def written_pages(text: str | None = None) -> dict[str, str]:
     """Return each page as HTML, as it is or with one text everywhere."""
     site = Site("")
-    dossier, model, overview = (
+    dossier, model, overview, desk, token = (
         value if text is None else with_text(value, text)
-        for value in (DOSSIER, MODEL_PAGE, OVERVIEW)
+        for value in (DOSSIER, MODEL_PAGE, OVERVIEW, DESK, TOKEN)
     )
     return {
-        "evidence": write_evidence_page(dossier, site),
-        "model": write_model_page(model, site),
+        "evidence": write_evidence_page(dossier, site, desk, token),
+        "model": write_model_page(model, site, token),
         "overview": write_overview(overview, site),
         "problem": write_problem(
-            "Problem", "There is no such thing." if text is None else text, site
+            "Problem",
+            "There is no such thing." if text is None else text,
+            site,
+            back=site.model("retail_pd"),
+            typed="because it is" if text is None else text,
         ),
     }
 
@@ -208,6 +226,11 @@ def written_pages(text: str | None = None) -> dict[str, str]:
 @pytest.fixture
 def dossier() -> Dossier:
     return DOSSIER
+
+
+@pytest.fixture
+def model_page() -> ModelPage:
+    return MODEL_PAGE
 
 
 @pytest.fixture

@@ -6,16 +6,20 @@ import base64
 import hashlib
 import re
 from dataclasses import replace
+from datetime import UTC, date, datetime
 from html.parser import HTMLParser
 
 import pytest
 
+from airflow_mlgov.dossiers.desk import Desk
 from airflow_mlgov.dossiers.evidence import RequestState
 from airflow_mlgov.dossiers.pages import (
     MAX_TEXT,
     content_security_policy,
     visible,
     write_evidence_page,
+    write_model_page,
+    write_problem,
 )
 from airflow_mlgov.dossiers.site import Site
 from airflow_mlgov.records.digest import Digest
@@ -91,9 +95,22 @@ def test_a_page_is_closed_and_asks_for_nothing_from_elsewhere(write_pages, page)
     shape = Shape(html)
     tags = [tag for tag, *_ in shape.elements]
     assert "script" not in tags
-    assert "form" not in tags
+    assert tags.count("form") == {"evidence": 3, "model": 7}.get(page, 0)
     assert not {attribute for _, *names in shape.elements for attribute in names} & {"style", "src"}
-    for tag in ("table", "section", "dl", "svg", "figure", "main", "bdi", "td", "div"):
+    for tag in (
+        "table",
+        "section",
+        "form",
+        "details",
+        "label",
+        "dl",
+        "svg",
+        "figure",
+        "main",
+        "bdi",
+        "td",
+        "div",
+    ):
         assert tags.count(tag) == tags.count(f"/{tag}"), tag
     assert all(link.startswith(("/", "data:,", "#")) for link in shape.links)
     assert len(html) < 120_000
@@ -198,3 +215,71 @@ def test_an_address_is_quoted(dossier):
     assert site.request(Digest.of(b"x")).endswith(f"/base/mlgov/requests/{Digest.of(b'x')}")
     assert site.model("a/b") == "https://airflow.example/base/mlgov/models/a%2Fb"
     assert site.sign_in("/mlgov/?a&b").endswith("/api/v2/auth/login?next=%2Fmlgov%2F%3Fa%26b")
+
+
+def test_a_form_says_where_it_goes_and_carries_its_token(write_pages, dossier):
+    html = write_pages()["model"]
+    sent = re.findall(r'<form method="post" action="([^"]*)">', html)
+    base = "/mlgov/models/retail_pd"
+    digest = str(Digest.of(b"x")).replace(":", "%3A")
+    assert sent == [
+        f"{base}/close/F-1",
+        f"{base}/accept/F-1",
+        f"{base}/confirm/F-3",
+        f"{base}/stop",
+        f"{base}/resume",
+        f"{base}/revoke/{digest}",
+        f"{base}/breakglass",
+    ]
+    assert html.count(f'name="token" value="1.12.{"ab" * 32}"') == len(sent)
+    assert html.count('name="reason" rows="3" maxlength="2000" required') == len(sent)
+    assert 'name="request"' not in html
+    evidence = write_pages()["evidence"]
+    assert evidence.count(f'name="request" value="{dossier.request.digest}"') == 3
+    said = text_of(html)
+    for text in (
+        "Finding F-9 is closed: ledger entry 11.",
+        "Last day, at most 2026-07-01",
+        "2 more on versions whose requests you may not read.",
+        f"3 · {Digest.of(b'y')}",
+    ):
+        assert text in said, text
+
+
+def test_who_may_do_nothing_is_offered_nothing_but_to_stop(dossier, model_page):
+    assert "<form" not in write_evidence_page(dossier, Site(""))
+    desk = Desk("retail_pd", 12, date(2026, 6, 1))
+    assert "<form" not in write_evidence_page(dossier, Site(""), desk, "token")
+    html = write_model_page(replace(model_page, desk=desk), Site("/base"), "token")
+    assert re.findall(r'action="([^"]*)"', html) == ["/base/mlgov/models/retail_pd/stop"]
+
+
+@pytest.mark.parametrize("state", RequestState)
+def test_only_what_still_counts_is_revoked(model_page, state):
+    page = replace(model_page, requests=[replace(model_page.requests[0], state=state)])
+    offered = "Revoke version 3 for production" in write_model_page(page, Site(""), "token")
+    assert offered is (state.value in {"open", "granted", "consumed"})
+
+
+def test_only_a_stopped_model_is_resumed(model_page):
+    page = replace(model_page, model=replace(model_page.model, stop=None))
+    assert "/resume" not in write_model_page(page, Site(""), "token")
+
+
+def test_an_accepted_finding_says_until_when_and_why(dossier):
+    accepted = replace(
+        dossier.findings[0],
+        accepted_until=datetime(2026, 8, 1, tzinfo=UTC),
+        settled_by="olivia",
+        reason="small",
+    )
+    said = text_of(write_evidence_page(replace(dossier, findings=[accepted]), Site("")))
+    assert "open risk accepted until 2026-08-01 00:00 UTC by olivia: small" in said
+
+
+def test_what_was_typed_is_given_back():
+    html = write_problem("No", "Say why.", Site(""), back="/mlgov/x", typed="<b>my reason")
+    assert "What you had typed <b>my reason" in text_of(html)
+    assert "&lt;b&gt;my reason" in html
+    assert 'href="/mlgov/x"' in html
+    assert "What you had typed" not in write_problem("No", "Say why.", Site(""))
