@@ -41,9 +41,10 @@ _FIELDS = frozenset(
 )
 _DATE_1980 = (0, 0x21)
 _MADE_BY_UNIX, _REGULAR_FILE = 3 << 8 | 20, 0o100644 << 16
-_LOCAL = struct.Struct("<4s5H3L2H")
-_CENTRAL = struct.Struct("<4s6H3L5H2L")
-_END = struct.Struct("<4s4H2LH")
+_FILE, _LISTED, _LAST = b"PK\3\4", b"PK\1\2", b"PK\5\6"
+_LOCAL = struct.Struct("<5H3L2H")
+_CENTRAL = struct.Struct("<6H3L5H2L")
+_END = struct.Struct("<4H2LH")
 
 
 @dataclass(frozen=True)
@@ -136,7 +137,7 @@ def numbers_in(files: Iterable[str], folder: str) -> list[int]:
         folder: ``entries/``, ``proofs/``, ``disclosures/`` or ``anchored/``.
     """
     names = (name.removeprefix(folder) for name in files if name.startswith(folder))
-    return sorted({int(name.partition(".")[0]) for name in names})
+    return sorted({int(name.split(".")[0]) for name in names})
 
 
 def files_due(entries: Iterable[SealedEntry], version: Digest | None) -> dict[str, int]:
@@ -251,65 +252,57 @@ _TYPES: Mapping[str, Any] = {
 
 
 def _pack(files: Mapping[str, bytes]) -> bytes:
-    if len(files) > MAX_FILES:
-        raise LedgerIntegrityError(f"A bundle of {len(files)} files has more than {MAX_FILES}.")
-    if sum(map(len, files.values())) > MAX_BUNDLE_BYTES:
-        raise LedgerIntegrityError(f"The bundle would have more than {MAX_BUNDLE_BYTES} bytes.")
+    _check_limits(len(files), sum(map(len, files.values())))
     body, directory = bytearray(), bytearray()
     for name, content in sorted(files.items()):
         _check_name(name)
         raw = name.encode("ascii")
         sizes = (binascii.crc32(content), len(content), len(content))
         shared = (20, 0, 0, *_DATE_1980, *sizes, len(raw), 0)
-        directory += _CENTRAL.pack(
-            b"PK\1\2", _MADE_BY_UNIX, *shared, 0, 0, 0, _REGULAR_FILE, len(body)
-        )
-        directory += raw
-        body += _LOCAL.pack(b"PK\3\4", *shared) + raw + content
+        listed = _CENTRAL.pack(_MADE_BY_UNIX, *shared, 0, 0, 0, _REGULAR_FILE, len(body))
+        directory += _LISTED + listed + raw
+        body += _FILE + _LOCAL.pack(*shared) + raw + content
     count = len(files)
-    end = _END.pack(b"PK\5\6", 0, 0, count, count, len(directory), len(body), 0)
-    return bytes(body + directory + end)
+    body += directory + _LAST + _END.pack(0, 0, count, count, len(directory), len(body), 0)
+    _check_limits(count, len(body))
+    return bytes(body)
 
 
 def _unpack(data: bytes) -> dict[str, bytes]:
-    if len(data) > MAX_BUNDLE_BYTES:
-        raise LedgerIntegrityError(
-            f"A bundle of {len(data)} bytes is longer than {MAX_BUNDLE_BYTES}."
-        )
     files: dict[str, bytes] = {}
     at = 0
-    while data[at : at + 4] == b"PK\3\4":
-        name, content, at = _next_file(data, at)
+    while data.startswith(_FILE, at):
+        _check_limits(len(files) + 1, len(data))
+        name, content, at = _next_file(data, at + len(_FILE))
         if name in files:
             raise LedgerIntegrityError(f"{name} stands in the bundle twice.")
         files[name] = content
-        if len(files) > MAX_FILES:
-            raise LedgerIntegrityError(f"The bundle has more than {MAX_FILES} files.")
-    if not files:
-        raise LedgerIntegrityError("Not a bundle: it does not begin with a file of a ZIP archive.")
     if _pack(files) != data:
         raise LedgerIntegrityError(
-            "The bundle is not in its one form: a link, a comment, another order, bytes before or "
-            "after what it lists, or a part cut off."
+            "Not a bundle, or not in its one form: something compressed, a link, a comment, "
+            "another order, bytes before or after what it lists, or a part cut off."
         )
     return files
 
 
 def _next_file(data: bytes, at: int) -> tuple[str, bytes, int]:
+    try:
+        header = _LOCAL.unpack_from(data, at)
+    except struct.error:
+        raise LedgerIntegrityError("The bundle is cut off in the middle of a file.") from None
+    size, name_length = header[7], header[8]
     start = at + _LOCAL.size
-    if start > len(data):
-        raise LedgerIntegrityError("The bundle is cut off in the middle of a file.")
-    header = _LOCAL.unpack_from(data, at)
-    method, packed, size, name_length = header[3], header[7], header[8], header[9]
-    raw = data[start : start + name_length]
-    name = raw.decode("latin-1")
+    end = start + name_length
+    name = data[start:end].decode("latin-1")
     _check_name(name)
-    if method != 0 or packed != size:
-        raise LedgerIntegrityError(f"{name} is compressed; nothing in a bundle is.")
-    start += name_length
-    if start + size > len(data):
-        raise LedgerIntegrityError(f"{name} says it is longer than the bundle.")
-    return name, data[start : start + size], start + size
+    return name, data[end : end + size], end + size
+
+
+def _check_limits(count: int, size: int) -> None:
+    if count > MAX_FILES:
+        raise LedgerIntegrityError(f"No bundle has more than {MAX_FILES} files.")
+    if size > MAX_BUNDLE_BYTES:
+        raise LedgerIntegrityError(f"No bundle has more than {MAX_BUNDLE_BYTES} bytes.")
 
 
 def _check_name(name: str) -> None:

@@ -32,14 +32,14 @@ def tile_files(leaves: Iterable[bytes]) -> Iterator[tuple[str, bytes]]:
     """
     bundle: list[bytes] = []
     tiles = _Tiles()
-    for leaf in leaves:
+    for index, leaf in enumerate(leaves):
         bundle.append(len(leaf).to_bytes(2, "big") + leaf)
         if len(bundle) == TILE_WIDTH:
-            yield tile_path("entries", tiles.size // TILE_WIDTH, TILE_WIDTH), b"".join(bundle)
+            yield tile_path("entries", index // TILE_WIDTH, TILE_WIDTH), b"".join(bundle)
             bundle.clear()
         yield from tiles.add(leaf_hash(leaf))
     if bundle:
-        yield tile_path("entries", tiles.size // TILE_WIDTH, len(bundle)), b"".join(bundle)
+        yield tile_path("entries", index // TILE_WIDTH, len(bundle)), b"".join(bundle)
     yield from tiles.partial()
 
 
@@ -64,11 +64,6 @@ class _Tiles:
     def __init__(self) -> None:
         self._open: defaultdict[int, list[bytes]] = defaultdict(list)
         self._full: Counter[int] = Counter()
-
-    @property
-    def size(self) -> int:
-        """Leaves added so far."""
-        return self._full[0] * TILE_WIDTH + len(self._open[0])
 
     def add(self, hashed: bytes, level: int = 0) -> Iterator[tuple[str, bytes]]:
         """Add a hash; yield the tiles that it fills."""

@@ -5,15 +5,20 @@ from __future__ import annotations
 import io
 import struct
 import zipfile
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from airflow_mlgov.errors import LedgerIntegrityError
 from airflow_mlgov.ledger import bundle as bundle_module
-from airflow_mlgov.ledger.bundle import BundleHeader, read_bundle, write_bundle
+from airflow_mlgov.ledger.bundle import BundleHeader, files_due, read_bundle, write_bundle
+from airflow_mlgov.ledger.view import SealedEntry
 from airflow_mlgov.records.canonical import canonical_bytes, parse_canonical
 from airflow_mlgov.records.digest import Digest
+from airflow_mlgov.records.kinds import KeyRole
+from airflow_mlgov.records.source import Source
 
 GOLDEN = Path(__file__).parents[2] / "assets" / "ledger" / "bundle-v1.zip"
 HEADER = BundleHeader("log", "retail_pd", Digest("0" * 64), 1, "ab" * 32)
@@ -98,11 +103,10 @@ def test_a_name_twice_is_refused():
 
 @pytest.mark.attack(27)
 def test_what_is_compressed_is_refused_unread():
-    with pytest.raises(LedgerIntegrityError, match="compressed"):
-        read_bundle(zipped(members(), compression=zipfile.ZIP_DEFLATED))
     bomb = zipped([("checkpoint", b"\0" * 10_000_000)], compression=zipfile.ZIP_DEFLATED)
-    with pytest.raises(LedgerIntegrityError, match="compressed"):
-        read_bundle(bomb)
+    for data in (bomb, zipped(members(), compression=zipfile.ZIP_DEFLATED)):
+        with pytest.raises(LedgerIntegrityError, match="one form: something compressed"):
+            read_bundle(data)
 
 
 @pytest.mark.attack(27)
@@ -110,7 +114,7 @@ def test_what_is_compressed_is_refused_unread():
 def test_a_file_that_says_it_is_longer_than_it_is(size):
     data = bytearray(zipped([("checkpoint", b"note")]))
     struct.pack_into("<2L", data, 18, size, size)
-    with pytest.raises(LedgerIntegrityError, match=r"longer than the bundle|one form"):
+    with pytest.raises(LedgerIntegrityError, match="one form"):
         read_bundle(bytes(data))
 
 
@@ -152,17 +156,47 @@ def test_every_flipped_bit_is_refused():
             read_bundle(bytes(broken))
 
 
-def test_too_many_files_or_bytes(monkeypatch):
+def test_a_name_from_outside_is_never_printed_as_it_is():
+    name = "a\x1b[2J"
+    file = zipped([(name, b"x")])[: 30 + len(name) + 1]
+    with pytest.raises(LedgerIntegrityError, match=r"may not be in a bundle") as told:
+        read_bundle(file * 2)
+    assert "\x1b" not in str(told.value)
+
+
+def test_the_limits_are_those_of_the_format():
+    assert (bundle_module.MAX_FILES, bundle_module.MAX_BUNDLE_BYTES) == (60_000, 2**29)
+
+
+def test_no_bundle_is_written_that_is_too_long_to_be_read(monkeypatch):
     data = write_bundle(HEADER, FILES)
-    monkeypatch.setattr(bundle_module, "MAX_FILES", 3)
-    for call in (lambda: read_bundle(data), lambda: write_bundle(HEADER, FILES)):
-        with pytest.raises(LedgerIntegrityError, match="more than 3"):
-            call()
-    monkeypatch.undo()
+    calls = (lambda: read_bundle(data), lambda: write_bundle(HEADER, FILES))
+    for limit, most in (("MAX_FILES", len(FILES) + 1), ("MAX_BUNDLE_BYTES", len(data))):
+        monkeypatch.setattr(bundle_module, limit, most)
+        assert read_bundle(data).files == FILES
+        assert write_bundle(HEADER, FILES) == data
+        monkeypatch.setattr(bundle_module, limit, most - 1)
+        for call in calls:
+            with pytest.raises(LedgerIntegrityError, match=f"has more than {most - 1} "):
+                call()
+        monkeypatch.undo()
+
+
+def test_what_is_past_the_limits_is_not_read_on(monkeypatch):
+    first = 30 + len("checkpoint") + len(FILES["checkpoint"])
+    data = zipped([("checkpoint", FILES["checkpoint"])])[:first]
+    data += zipped([("trust.json", b"{}")])
+    for limit, most in (("MAX_FILES", 1), ("MAX_BUNDLE_BYTES", len(data) - 1)):
+        monkeypatch.setattr(bundle_module, limit, most)
+        with pytest.raises(LedgerIntegrityError, match=f"has more than {most} "):
+            read_bundle(data)
+        monkeypatch.undo()
+
+
+def test_contents_too_long_are_refused_before_they_are_put_together(monkeypatch):
     monkeypatch.setattr(bundle_module, "MAX_BUNDLE_BYTES", 200)
-    for call in (lambda: read_bundle(data), lambda: write_bundle(HEADER, FILES)):
-        with pytest.raises(LedgerIntegrityError, match=r"200"):
-            call()
+    with pytest.raises(LedgerIntegrityError, match="has more than 200 bytes"):
+        write_bundle(HEADER, {"trust.json": b"x" * 201})
 
 
 def with_list(change) -> bytes:
@@ -178,6 +212,51 @@ def test_a_file_that_is_not_listed_is_refused_and_one_that_lacks_is_told():
         read_bundle(with_list(lambda value: value["files"].pop("checkpoint")))
     listed = with_list(lambda v: v["files"].update({"entries/9.dsse": {"size": 1, "sha256": ""}}))
     assert read_bundle(listed).lacking == ("entries/9.dsse",)
+
+
+def test_lists_are_in_order_whatever_order_they_were_given_in():
+    names = [f"entries/{index}.dsse" for index in range(9, 0, -1)]
+    listed = with_list(lambda v: v["files"].update({name: {} for name in names}))
+    assert read_bundle(listed).lacking == tuple(names[::-1])
+    header = replace(HEADER, could_not_be_had=tuple(names))
+    assert read_bundle(write_bundle(header, FILES)).header.could_not_be_had == tuple(names[::-1])
+
+
+def test_a_file_that_is_not_as_listed_is_refused():
+    changed = {**dict(members()), "checkpoint": b"nota"}
+    with pytest.raises(LedgerIntegrityError, match=r"checkpoint is not as the bundle's list says"):
+        read_bundle(zipped(sorted(changed.items())))
+
+
+def test_a_bundle_without_a_list_or_with_something_else_there_is_refused():
+    with pytest.raises(LedgerIntegrityError, match=r"has no bundle\.json"):
+        read_bundle(zipped(FILES.items()))
+    with pytest.raises(LedgerIntegrityError, match="holds could_not_be_had, files"):
+        read_bundle(zipped([("bundle.json", b"[]")]))
+
+
+def test_documents_and_manifests_that_belong_into_a_bundle():
+    def entry(index, kind, version, **body):
+        at = datetime(2026, 1, 1, tzinfo=UTC)
+        told = (at, body, Source(), KeyRole.WRITER, {}, {}, lambda key: {})
+        return SealedEntry(index, "", "", kind, "retail_pd", version, *told)
+
+    one, two = Digest("1" * 64), Digest("2" * 64)
+    named = [f"sha256:{letter * 64}" for letter in "abcd"]
+    entries = [
+        entry(3, "model.registered", one),
+        entry(4, "model.validated", two, evidence_sha256=named[0]),
+        entry(5, "model.registered", None, policy_sha256=named[1]),
+        entry(6, "model.validated", one, evidence=[["report", named[2]], ["plan", named[3]]]),
+        entry(7, "model.scored", one, evidence_sha256=named[3]),
+        entry(8, "model.registered", two),
+        entry(9, "model.registered", one),
+    ]
+    files = [f"evidence/{letter * 64}" for letter in "abcd"]
+    manifests = [f"model/{digit * 64}.json" for digit in "12"]
+    assert files_due(entries, one) == {manifests[0]: 3, files[2]: 6, files[3]: 6}
+    every = zip((*manifests, *files), (3, 8, 4, 5, 6, 6), strict=True)
+    assert files_due(entries, None) == dict(every)
 
 
 @pytest.mark.attack(26)
