@@ -108,9 +108,9 @@ def check_origin(headers: Mapping[str, str], base_url: str) -> None:
     Raises:
         ForeignFormError: Another site, or nobody can tell; a retry does not help.
     """
-    site, origin = headers.get("sec-fetch-site"), urlsplit(headers.get("origin", ""))
+    site, origin = headers.get("sec-fetch-site"), headers.get("origin", "").partition("://")[2]
     ours = {headers.get("host", ""), urlsplit(base_url).netloc} - {""}
-    is_ours = site == "same-origin" if site else origin.netloc in ours
+    is_ours = site == "same-origin" if site else origin in ours
     if not is_ours:
         raise ForeignFormError(
             "This form was sent from another site, or your browser does not say from where.",

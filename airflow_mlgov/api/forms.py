@@ -10,6 +10,7 @@ import asyncio
 import logging
 import threading
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING, TypeAlias
@@ -227,7 +228,8 @@ def _done(act: _Act, request: Request, person: Person, fields: Mapping[str, str]
     model, about = request.path_params["model"], request.path_params.get("about", "")
     gov = open_governance()
     size = tokens_for(person.id, model).check(fields.get("token", ""), gov.clock.now())
-    with _TURN:
+    # A stop waits for nobody: each form is held until a checkpoint covers what it did.
+    with nullcontext() if act is _stop else _TURN:
         return act(Sent(gov, person, model, about, fields, size))
 
 

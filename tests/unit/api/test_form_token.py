@@ -87,6 +87,7 @@ def test_our_own_forms_are_let_in(headers):
         {"origin": "null", "host": "airflow:8080"},
         {"origin": "", "host": ""},
         {"origin": "null"},
+        {"origin": "http://[", "host": "airflow:8080"},
     ],
 )
 @pytest.mark.parametrize("base_url", ["", "https://bank.example"])
