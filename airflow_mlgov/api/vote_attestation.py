@@ -59,12 +59,14 @@ class AskedForm:
         shown: Digest of the request that it shows.
         counted: Ledger entries that the gate had read when it opened it.
         has_ended: Whether the task has ended.
+        answered_by_nobody: Whether a task's token has answered it, which no person did.
     """
 
     gate: Source
     shown: Digest
     counted: int
     has_ended: bool
+    answered_by_nobody: bool = False
 
 
 class VoteAttestationMiddleware:
@@ -101,10 +103,14 @@ class VoteAttestationMiddleware:
             await self.app(scope, receive_again, send)
         else:
             ballot = _ballot(form, answer, user)
-            await self._vote(ballot, answer, (scope, receive_again, send))
+            await self._vote(form, ballot, answer, (scope, receive_again, send))
 
     async def _vote(
-        self, ballot: Ballot, answer: dict[str, Any], request: tuple[Scope, Receive, Send]
+        self,
+        form: AskedForm,
+        ballot: Ballot,
+        answer: dict[str, Any],
+        request: tuple[Scope, Receive, Send],
     ) -> None:
         scope, receive, send = request
         try:
@@ -116,7 +122,8 @@ class VoteAttestationMiddleware:
         if cast is None:
             await self.app(scope, receive, send)
             return
-        await asyncio.to_thread(drop_nobodys_answer, ballot.gate)
+        if form.answered_by_nobody:
+            await asyncio.to_thread(drop_nobodys_answer, form.gate)
         status, messages = 0, []
 
         async def keep(message: Message) -> None:
@@ -160,7 +167,12 @@ def find_form(gate: Source) -> AskedForm | None:
     from sqlalchemy import select
 
     query = (
-        select(HITLDetail.params, TaskInstance.state)
+        select(
+            HITLDetail.params,
+            TaskInstance.state,
+            HITLDetail.responded_at,
+            HITLDetail.responded_by,
+        )
         .join(TaskInstance, TaskInstance.id == HITLDetail.ti_id)
         .where(*_is_task(gate))
     )
@@ -168,7 +180,7 @@ def find_form(gate: Source) -> AskedForm | None:
         row = session.execute(query).one_or_none()
     if row is None:
         return None
-    params, state = row
+    params, state, answered_at, answered_by = row
     try:
         field = params["request"]
         is_gate = ANSWER_READ in field["schema"] and _DIGEST.fullmatch(field["value"])
@@ -176,11 +188,12 @@ def find_form(gate: Source) -> AskedForm | None:
         shown = Digest.parse(field["value"]) if is_gate else None
     except (KeyError, TypeError, ValueError):
         return None
-    return AskedForm(gate, shown, counted, state in _ENDED) if shown else None
+    is_by_nobody = answered_at is not None and answered_by is None
+    return AskedForm(gate, shown, counted, state in _ENDED, is_by_nobody) if shown else None
 
 
 def drop_nobodys_answer(gate: Source) -> None:
-    """Take out of a gate's form what a task's token answered, which no person did.
+    """Take out of a gate's form what a task's token answered.
 
     It wakes nobody, and Airflow would refuse the answers of people while it stands there.
     """

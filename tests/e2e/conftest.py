@@ -43,6 +43,8 @@ SCENARIOS = {
     "approve": REQUESTER,
     "reject": REQUESTER,
     "conditional": None,
+    "mapped_one": None,
+    "mapped_two": None,
     "awaited": REQUESTER,
     "awaited_in_vain": REQUESTER,
     "duplicate": REQUESTER,

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import pytest
+
+from demo.client import ApiError
 
 pytestmark = pytest.mark.e2e
 
@@ -78,6 +82,39 @@ def test_conditions_bind_every_run_that_uses_the_model(live):
 
 
 @pytest.mark.bypass(13)
+def test_each_gate_of_a_mapped_task_takes_its_own_votes(live):
+    models = ("mapped_one", "mapped_two")
+    versions = {model: str(live.registry().get(model, "1").manifest) for model in models}
+    asked = [{"model": model, "version": version} for model, version in versions.items()]
+    run = live.client("rita").trigger("mapped", {"asked": asked})
+
+    def answer(user, index):
+        path = f"/api/v2/dags/mapped/dagRuns/{run}/taskInstances/gate/{index}/hitlDetails"
+        client, end = live.client(user), time.monotonic() + 120
+        while time.monotonic() < end:
+            with suppress(ApiError):  # not asked yet, or about to read another answer
+                shown = client.call("GET", path)["params"]["request"]
+                request = shown["value"] if isinstance(shown, dict) else shown
+                fields = {"request": request, "comment": "Read the evidence and agree."}
+                body = {"chosen_options": ["Approve"], "params_input": fields}
+                return client.call("PATCH", path, body)
+            time.sleep(0.5)
+        raise AssertionError(f"nothing takes the answer of {user}")
+
+    answer(OWNER, 0)
+    answer(OWNER, 1)
+    answer(VALIDATOR, 1)
+    answer(VALIDATOR, 0)
+    end = time.monotonic() + 120
+    while None in map(live.alias_of, models) and time.monotonic() < end:
+        time.sleep(0.5)
+    for model, version in versions.items():
+        assert live.alias_of(model) == version
+        votes = live.governance().ledger.view().select("approval.voted", model=model)
+        assert [vote.person("voter").id for vote in votes] == [OWNER, VALIDATOR]
+        assert {vote.source.map_index for vote in votes} == {models.index(model)}
+
+
 @pytest.mark.scenario("duplicate")
 def test_one_person_is_never_counted_twice(run):
     run.wait_gate()

@@ -77,6 +77,19 @@ def without_gate() -> None:
     promote()
 
 
+@dag(schedule=None, params={"asked": Param([], type="array", description="Models, versions.")})
+def mapped() -> None:
+    @task
+    def asked(params: Any = None) -> list[dict[str, str]]:
+        return list(params["asked"])
+
+    each = asked()
+    gates = ApprovalGateOperator.partial(task_id="gate", retry_delay=timedelta(seconds=1))
+    promotions = PromoteModelOperator.partial(task_id="promote")
+    gates.expand_kwargs(each) >> promotions.expand_kwargs(each)
+
+
 governed()
 waiting()
+mapped()
 without_gate()

@@ -65,7 +65,8 @@ class Server:
             return self.user
 
         monkeypatch.setattr(vote_attestation, "find_form", lambda _: self.form)
-        monkeypatch.setattr(vote_attestation, "drop_nobodys_answer", lambda _: None)
+        self.dropped: list[Any] = []
+        monkeypatch.setattr(vote_attestation, "drop_nobodys_answer", self.dropped.append)
         monkeypatch.setattr(vote_attestation, "user_of", user_of)
         monkeypatch.setattr(vote_attestation, "_may_answer", lambda *_: self.may_answer)
         monkeypatch.setattr("airflow_mlgov.wiring.open_governance", lambda: world.gov)
@@ -104,6 +105,16 @@ def test_the_vote_is_on_record_before_airflow_has_the_answer(server):
     assert server.airflow.votes_before == [1]
     assert json.loads(server.airflow.bodies[0])["chosen_options"] == ["Approve"]
     assert server.votes() == 1
+
+
+@pytest.mark.parametrize("by_nobody", [False, True])
+def test_what_a_tasks_token_answered_is_dropped_before_airflow_sees_a_vote(server, by_nobody):
+    server.form = AskedForm(server.world.GATE, server.request.digest, 0, False, by_nobody)
+    server.answer()
+    assert server.dropped == [server.world.GATE] * by_nobody
+    server.form = None
+    server.answer()
+    assert len(server.dropped) == by_nobody
 
 
 def test_the_vote_says_which_roles_its_voter_holds(server):
