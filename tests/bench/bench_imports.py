@@ -14,6 +14,7 @@ import json, sys
 import airflow.sdk
 from airflow.sdk import BaseHook, BaseOperator, BaseSensorOperator
 from airflow.sdk.bases.decorator import DecoratedOperator, task_decorator_factory
+from airflow.sdk.bases.operatorlink import BaseOperatorLink
 from airflow.sdk.definitions.param import ParamsDict
 from airflow.sdk.exceptions import AirflowException
 from airflow.sdk.execution_time import hitl
