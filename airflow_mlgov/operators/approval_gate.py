@@ -270,7 +270,10 @@ class ApprovalGateOperator(HITLOperator):
 
     def _wait(self, standing: Standing, context: Context, *, is_timer: bool) -> NoReturn:
         """Tell the notifiers and park until somebody answers, or until there is more to do."""
-        notice = notice_of(standing, self._action_url(context), is_reminder=is_timer)
+        from airflow_mlgov.wiring import open_site
+
+        page = open_site().request(standing.request.digest)
+        notice = notice_of(standing, self._action_url(context), page, is_reminder=is_timer)
         context.update(mlgov=notice)  # type: ignore[call-arg]
         escalation = self.escalation_notifiers if standing.is_escalated else ()
         for notifier in (*self.notifiers, *escalation):

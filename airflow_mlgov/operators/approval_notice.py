@@ -9,23 +9,27 @@ if TYPE_CHECKING:
     from airflow_mlgov.service.break_glass import BreakGlass
 
 
-def notice_of(standing: Standing, action_url: str, *, is_reminder: bool) -> dict[str, Any]:
+def notice_of(
+    standing: Standing, action_url: str, evidence_url: str, *, is_reminder: bool
+) -> dict[str, Any]:
     """Return what notifiers are told about a request that waits, under ``mlgov`` in the context.
 
     Args:
         standing: Where it stands.
         action_url: Where it is answered in Airflow; empty if Airflow does not know its address.
+        evidence_url: Its evidence page; just the path if Airflow does not know its address.
         is_reminder: Whether a day of the pack's reminders is the occasion, and no answer.
 
     Returns:
-        ``model``, ``version``, ``target``, ``request``, ``action_url``; ``open_seats``: a list of
-        ``{"role", "open", "who_may"}``; ``decide_by`` (ISO 8601, or None), ``is_reminder``,
-        ``is_escalated`` and ``escalate_to``: whom the pack names for that.
+        ``model``, ``version``, ``target``, ``request``, ``action_url``, ``evidence_url``;
+        ``open_seats``: a list of ``{"role", "open", "who_may"}``; ``decide_by`` (ISO 8601, or
+        None), ``is_reminder``, ``is_escalated`` and ``escalate_to``: whom the pack names for that.
     """
     reminders = standing.pack.reminders
     return {
         **subject_of(standing),
         "action_url": action_url,
+        "evidence_url": evidence_url,
         "open_seats": [
             {
                 "role": seat.seat.role,

@@ -340,6 +340,7 @@ def test_reminders_wake_the_gate_which_speaks_again_and_waits_again(gate: Gate) 
     assert told["escalate_to"] == ["rita"]
     assert told["request"] == str(request.digest)
     assert {seat["role"] for seat in told["open_seats"]} == {"model_owner", "independent_validator"}
+    assert told["evidence_url"].endswith(f"/mlgov/requests/{told['request']}")
     assert parked.value.timeout is not None
     gate.world.clock.moment += parked.value.timeout
     with pytest.raises(AirflowFailException, match="nobody decided in time"):
