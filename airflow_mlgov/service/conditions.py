@@ -49,11 +49,10 @@ def refuse_unchecked_data(view: LedgerView, clearance: AnyClearance) -> None:
     """
     if not conditions_of(clearance).data_validation:
         return
-    use = clearance.use
     passed = {
         entry.body["dataset"]: entry.body["passed"]
-        for entry in view.select("data.validated", model=use.model)
-        if (entry.source.dag_id, entry.source.run_id) == (use.source.dag_id, use.source.run_id)
+        for entry in view.select("data.validated", model=clearance.use.model)
+        if _same_run(entry, clearance)
     }
     if not passed or not all(passed.values()):
         failed = ", ".join(name for name, is_passed in passed.items() if not is_passed)
