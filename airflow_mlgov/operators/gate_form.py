@@ -68,13 +68,15 @@ def answer_of(event: Mapping[str, Any]) -> Answer:
     except ValueError:
         conditions = None
     is_ours = len(chosen) == 1 and isinstance(request, str) and isinstance(comment, str)
-    is_ours = is_ours and conditions is not None
+    choice = CHOICES.get(str(chosen[0])) if is_ours else None
+    if conditions is None and choice is not None and choice.is_approval:
+        choice = None
     user = event.get("responded_by_user")
     answered_at = event["responded_at"]
     if isinstance(answered_at, str):
         answered_at = datetime.fromisoformat(answered_at)
     return Answer(
-        choice=CHOICES.get(str(chosen[0])) if is_ours else None,
+        choice=choice,
         request=request if isinstance(request, str) else "",
         comment=comment if isinstance(comment, str) else "",
         person=Person(str(user["id"]), str(user["name"])) if user else None,

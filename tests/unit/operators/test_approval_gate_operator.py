@@ -432,3 +432,5 @@ def test_fields_that_cannot_be_read_make_no_answer(gate: Gate) -> None:
     with pytest.raises(TaskAwaitingInput):
         gate.wake(request, answered(request, "olivia", params_input=fields))
     assert gate.reasons() == ["it is no answer that the form offers"]
+    with pytest.raises(AirflowFailException, match="rejected by an approver"):
+        gate.wake(request, answered(request, "olivia", "Reject", params_input=fields))
