@@ -5,10 +5,6 @@ One Airflow answers all questions; each answer is looked at alone.
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -153,6 +149,7 @@ said["runs_gone"] = list(api.runs_of("none", old))
 run = api.run("ours", runs[0])
 tasks = sorted([t.task.task_id, t.step.value, t.task.map_index] for t in run.tasks)
 said["run"] = [run.state, tasks]
+said["dated"] = abs(datetime.now(UTC) - run.dated_at) < timedelta(hours=1)
 said["gone"] = [api.run("ours", "none"), api.run("none", "none")]
 said["theirs"] = len(api.run("theirs", "r_001+00:00").tasks)
 rows = list(api.changes(old - timedelta(days=1), old + timedelta(minutes=240)))
@@ -197,32 +194,15 @@ said["no_token"] = error(AirflowApi(url, lambda: "nonsense").version)
 said["ended"] = error(AirflowApi(url, lambda: token("VIEWER", -600)).version)
 said["log_in"] = error(lambda: airflow_api.log_in(url, "x", "hidden-word"))
 said["elsewhere"] = error(lambda: AirflowApi(url + "/nowhere", lambda: token("VIEWER")).version())
-print("SAID " + json.dumps(said))
+say(said)
 import os; os._exit(0)
 """
 
 
 @pytest.fixture(scope="module")
-def said(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def said(ask_airflow, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What a real api-server said."""
-    folder = tmp_path_factory.mktemp("airflow")
-    env = {
-        **os.environ,
-        "AIRFLOW_HOME": str(folder),
-        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{folder}/airflow.db",
-        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-        "AIRFLOW__API_AUTH__JWT_SECRET": "only for this test, only for this test",
-        "PYTHONPATH": str(ROOT),
-    }
-    env.pop("AIRFLOW__CORE__UNIT_TEST_MODE", None)
-    script = folder / "dags.py"
-    script.write_text(SCRIPT)
-    ended = subprocess.run(
-        [sys.executable, script], check=False, env=env, capture_output=True, text=True, timeout=300
-    )
-    lines = [line for line in ended.stdout.splitlines() if line.startswith("SAID ")]
-    assert lines, ended.stdout[-2000:] + ended.stderr[-4000:]
-    return dict(json.loads(lines[0].removeprefix("SAID ")))
+    return dict(ask_airflow(SCRIPT, tmp_path_factory.mktemp("airflow"), {}))
 
 
 def test_whoever_may_only_read_is_let_in_and_a_token_that_has_ended_is_renewed(said) -> None:
@@ -254,6 +234,7 @@ def test_a_run_shows_the_tasks_that_leave_entries_subclasses_and_mapped_ones_too
 
 def test_what_is_gone_is_gone(said) -> None:
     assert said["gone"] == [None, None]
+    assert said["dated"], "a run without a logical date is dated by when it was to run"
     assert said["runs_gone"] == []
 
 

@@ -2,12 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 SCRIPT = """
 import json, uuid
 from datetime import UTC, datetime
@@ -83,29 +77,12 @@ with TestClient(execution):
         post(who, "fifth", AT.isoformat())
     read = client.get(url, headers=mine).json()["responded_at"]
     post(mine, "sixth", read)
-print("SAID " + json.dumps(said))
+say(said)
 """
 
 
-def test_only_the_task_itself_opens_its_form_and_no_answer_is_lost(tmp_path: Path) -> None:
-    environment = {
-        **os.environ,
-        "AIRFLOW_HOME": str(tmp_path),
-        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{tmp_path / 'airflow.db'}",
-        "AIRFLOW__API_AUTH__JWT_SECRET": "only for this test, only for this test",
-    }
-    done = subprocess.run(
-        [sys.executable, "-c", SCRIPT],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    lines = [line for line in done.stdout.splitlines() if line.startswith("SAID ")]
-    assert lines, done.stderr[-3000:]
-    assert json.loads(lines[0][5:]) == [
+def test_only_the_task_itself_opens_its_form_and_no_answer_is_lost(ask_airflow, tmp_path) -> None:
+    assert ask_airflow(SCRIPT, tmp_path, {}) == [
         [403, None, None],
         [401, None, None],
         [201, ["first", None], None],

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json
-import os
-import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -58,42 +55,27 @@ for name in ("victor", "olivia", ""):
         headers = {"Authorization": f"Bearer {token}"}
     answer = client.get("/mlgov/api/inbox", headers=headers)
     answers[name] = [answer.status_code, answer.json()]
-print("SAID " + json.dumps(answers))
+say(answers)
 """
 
 
 @pytest.fixture
-def answers(world, tmp_path):
+def answers(ask_airflow, world, tmp_path):
     world.gov = replace(world.gov, evidence=ObjectEvidenceStore(f"file://{tmp_path}/evidence"))
     world.validate_data()
     world.train()
     world.validate_model()
     world.ask()
     world.ask(version=world.version, source=Source("other_dag", "run-2", "gate", -1, 1))
-    env = os.environ | {
-        "PYTHONPATH": str(ROOT),
-        "AIRFLOW_HOME": str(tmp_path / "airflow"),
+    (tmp_path / "airflow").mkdir()
+    env = {
         "AIRFLOW__API__BASE_URL": "https://airflow.example.com",
-        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{tmp_path}/airflow.db",
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": "victor:user,olivia:user",
         "AIRFLOW__MLGOV__LEDGER_URL": f"sqlite:///{tmp_path}/ledger.db",
         "AIRFLOW__MLGOV__EVIDENCE_URL": f"file://{tmp_path}/evidence",
         "AIRFLOW__MLGOV__KEYS_DIR": str(tmp_path / "keys"),
-        "AIRFLOW__MLGOV__INVENTORY_PATH": str(ROOT / "dags" / "inventory"),
-        "AIRFLOW__MLGOV__POLICY_PATH": str(ROOT / "dags" / "policy"),
     }
-    ended = subprocess.run(
-        [sys.executable, "-c", SCRIPT],
-        env=env,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    said = [line for line in ended.stdout.splitlines() if line.startswith("SAID ")]
-    assert said, ended.stderr[-3000:]
-    return json.loads(said[0].removeprefix("SAID "))
+    return ask_airflow(SCRIPT, tmp_path / "airflow", env)
 
 
 def test_each_sees_what_waits_in_the_dags_that_airflow_lets_them_read(answers):

@@ -6,9 +6,6 @@ One Airflow takes all requests in order; each is looked at alone.
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -149,7 +146,7 @@ for user, method, path, body in json.load(sys.stdin):
     except ValueError:
         detail = None
     answers.append([answer.status_code, detail, rows() != before, entries()[kept:]])
-print("SAID " + json.dumps(answers))
+say(answers)
 """
 
 
@@ -361,7 +358,7 @@ CASES = [
 
 
 @pytest.fixture(scope="module")
-def answers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Any]]:
+def answers(ask_airflow, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Any]]:
     folder = tmp_path_factory.mktemp("airflow")
     rules = folder / "inventory"
     rules.mkdir()
@@ -373,34 +370,11 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Any]]:
     watched = watched.replace("_name: retail_pd", "_name: watched_pd")
     (rules / "watched_pd.yaml").write_text(watched + NAMED % "ship")
     environment = {
-        **os.environ,
-        "PYTHONPATH": str(ROOT),
-        "AIRFLOW_HOME": str(folder),
-        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{folder / 'airflow.db'}",
-        "AIRFLOW__API_AUTH__JWT_SECRET": "only for this test, only for this test",
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": "rita:user,vic:viewer",
-        "AIRFLOW__MLGOV__LEDGER_URL": f"sqlite:///{folder / 'ledger.db'}",
-        "AIRFLOW__MLGOV__EVIDENCE_URL": f"file://{folder / 'evidence'}",
-        "AIRFLOW__MLGOV__KEYS_DIR": str(folder / "keys"),
-        "AIRFLOW__MLGOV__SEEN_DIR": str(folder / "seen"),
         "AIRFLOW__MLGOV__INVENTORY_PATH": str(rules),
-        "AIRFLOW__MLGOV__POLICY_PATH": str(ROOT / "dags" / "policy"),
     }
-    script = folder / "played.py"  # Airflow keeps a DAG's code, so that it needs a file
-    script.write_text(SCRIPT)
-    done = subprocess.run(
-        [sys.executable, str(script)],
-        input=json.dumps([[case.user, case.method, case.path, case.body] for case in CASES]),
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    lines = [line for line in done.stdout.splitlines() if line.startswith("SAID ")]
-    assert lines, done.stderr[-3000:]
-    said = json.loads(lines[0][5:])
+    cases = [[case.user, case.method, case.path, case.body] for case in CASES]
+    said = ask_airflow(SCRIPT, folder, environment, cases)
     return dict(zip([case.name for case in CASES], said, strict=True))
 
 

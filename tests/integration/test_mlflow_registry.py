@@ -350,8 +350,17 @@ def test_nonsense_is_refused_before_anything_is_opened() -> None:
         MlflowRegistry("sqlite:////tmp/never.db").find("it's", Digest.of(b""))
 
 
-def test_no_telemetry_leaves_the_house(local: MlflowRegistry) -> None:
-    local.check()
-    from mlflow.telemetry.client import get_telemetry_client
-
-    assert get_telemetry_client() is None
+def test_no_telemetry_leaves_the_house(tmp_path: Path) -> None:
+    # In a process of its own: here another test may have imported MLflow without us.
+    code = f"""
+from airflow_mlgov.registries.mlflow import MlflowRegistry
+MlflowRegistry("sqlite:///{tmp_path}/mlflow.db").check()
+from mlflow.telemetry.client import get_telemetry_client
+assert get_telemetry_client() is None
+"""
+    names = ("DO_NOT_TRACK", "MLFLOW_DISABLE_TELEMETRY")
+    env = {name: value for name, value in os.environ.items() if name not in names}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=env, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -206,7 +202,7 @@ send("revoke by one who may not", "zoe", MODEL, R)
 send("revoke of nothing", "victor", MODEL, "/revoke/sha256%3A" + "0" * 64)
 typed = send("revoke", "victor", MODEL, R)
 post("revoke again", "victor", MODEL + R, typed)
-print("SAID " + json.dumps([said, MODEL, PAGE, str(asked.digest)]))
+say([said, MODEL, PAGE, str(asked.digest)])
 """
 
 
@@ -221,7 +217,7 @@ class Said:
 
 
 @pytest.fixture(scope="module")
-def said(tmp_path_factory: pytest.TempPathFactory) -> Said:
+def said(ask_airflow, tmp_path_factory: pytest.TempPathFactory) -> Said:
     folder = tmp_path_factory.mktemp("forms")
     (folder / "policy").mkdir()
     text = (ROOT / "dags" / "policy" / "retail_credit.yaml").read_text()
@@ -229,30 +225,10 @@ def said(tmp_path_factory: pytest.TempPathFactory) -> Said:
     assert changed != text
     (folder / "policy" / "retail_credit.yaml").write_text(changed)
     environment = {
-        **os.environ,
-        "AIRFLOW_HOME": str(folder),
-        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "AIRFLOW__API__BASE_URL": "http://testserver/airflow",
-        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{folder / 'airflow.db'}",
-        "AIRFLOW__API_AUTH__JWT_SECRET": "only for this test, only for this test",
-        "AIRFLOW__MLGOV__LEDGER_URL": f"sqlite:///{folder / 'ledger.db'}",
-        "AIRFLOW__MLGOV__EVIDENCE_URL": f"file://{folder}/evidence",
-        "AIRFLOW__MLGOV__INVENTORY_PATH": str(ROOT / "dags" / "inventory"),
         "AIRFLOW__MLGOV__POLICY_PATH": str(folder / "policy"),
-        "AIRFLOW__MLGOV__KEYS_DIR": str(folder / "keys"),
-        "AIRFLOW__MLGOV__SEEN_DIR": str(folder / "seen"),
     }
-    done = subprocess.run(
-        [sys.executable, "-c", SCRIPT],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    lines = [line for line in done.stdout.splitlines() if line.startswith("SAID ")]
-    assert lines, done.stderr[-3000:]
-    return Said(json.loads(lines[0][5:]))
+    return Said(ask_airflow(SCRIPT, folder, environment))
 
 
 def test_each_is_offered_what_the_pack_lets_them_do(said):

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -104,7 +101,7 @@ for who, method, path in json.load(sys.stdin):
     said = client.request(method, path, headers=SENT[who])
     answers.append([said.status_code, dict(said.headers), said.text])
 unchanged = gov.ledger.view().leaves == before and not gov.ledger.inbox()
-print("SAID " + json.dumps([answers, unchanged, digests]))
+say([answers, unchanged, digests])
 """
 PATHS = ["/mlgov/", "/mlgov/models/retail_pd", "/mlgov/requests/{open}"]
 ASKED: list[tuple[str, str, str]] = [
@@ -136,36 +133,11 @@ class Answers:
 
 
 @pytest.fixture(scope="module")
-def answers(tmp_path_factory: pytest.TempPathFactory) -> Answers:
+def answers(ask_airflow, tmp_path_factory: pytest.TempPathFactory) -> Answers:
     folder = tmp_path_factory.mktemp("pages")
     (folder / "house_auth.py").write_text(AUTH_MANAGER)
-    environment = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")]),
-        "AIRFLOW_HOME": str(folder),
-        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-        "AIRFLOW__CORE__AUTH_MANAGER": "house_auth.HouseAuthManager",
-        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{folder / 'airflow.db'}",
-        "AIRFLOW__API_AUTH__JWT_SECRET": "only for this test, only for this test",
-        "AIRFLOW__MLGOV__LEDGER_URL": f"sqlite:///{folder / 'ledger.db'}",
-        "AIRFLOW__MLGOV__EVIDENCE_URL": f"file://{folder}/evidence",
-        "AIRFLOW__MLGOV__INVENTORY_PATH": str(ROOT / "dags" / "inventory"),
-        "AIRFLOW__MLGOV__POLICY_PATH": str(ROOT / "dags" / "policy"),
-        "AIRFLOW__MLGOV__KEYS_DIR": str(folder / "keys"),
-        "AIRFLOW__MLGOV__SEEN_DIR": str(folder / "seen"),
-    }
-    done = subprocess.run(
-        [sys.executable, "-c", SCRIPT],
-        input=json.dumps(ASKED),
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    lines = [line for line in done.stdout.splitlines() if line.startswith("SAID ")]
-    assert lines, done.stderr[-3000:]
-    return Answers(json.loads(lines[0][5:]))
+    environment = {"AIRFLOW__CORE__AUTH_MANAGER": "house_auth.HouseAuthManager"}
+    return Answers(ask_airflow(SCRIPT, folder, environment, ASKED))
 
 
 @pytest.mark.parametrize("path", PATHS)
