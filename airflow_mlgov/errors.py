@@ -18,6 +18,9 @@ MlgovError                      code, retryable, diagnostics()
 │     └─ UnknownKeyError        it is signed, by a key that the reader was not told to trust
 ├─ AnchorError                  an anchor refused, or gave what does not verify
 │  └─ AnchorUnavailableError    retryable: the anchor cannot be reached
+├─ LineageError                 a lineage event is not one, or a target cannot take or show it
+│  ├─ LineageRefusedError       the target will never take this event
+│  └─ LineageUnavailableError   retryable: the target cannot be reached, or fails
 ├─ RegistryError
 │  ├─ RegistryUnavailableError  retryable: the registry cannot be reached
 │  └─ VersionNotFoundError      no such model, version or alias
@@ -184,6 +187,25 @@ class AnchorUnavailableError(AnchorError):
     """An anchor cannot be reached, or did not answer in time; a retry may help."""
 
     code = "anchor.unavailable"
+    retryable = True
+
+
+class LineageError(MlgovError):
+    """A lineage event is malformed, or a target cannot take it or show it."""
+
+    code = "lineage"
+
+
+class LineageRefusedError(LineageError):
+    """A target of lineage will never take this event; a retry does not help."""
+
+    code = "lineage.refused"
+
+
+class LineageUnavailableError(LineageError):
+    """A target of lineage cannot be reached, fails or is too slow; a retry may help."""
+
+    code = "lineage.unavailable"
     retryable = True
 
 

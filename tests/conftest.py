@@ -9,15 +9,21 @@ import pytest
 
 
 @pytest.fixture(scope="session", autouse=True)
-def seen_dir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Keep tests from remembering their ledgers in the home of who runs them."""
-    before = os.environ.get("AIRFLOW__MLGOV__SEEN_DIR")
-    os.environ["AIRFLOW__MLGOV__SEEN_DIR"] = str(tmp_path_factory.mktemp("seen"))
-    yield
-    if before is None:
-        del os.environ["AIRFLOW__MLGOV__SEEN_DIR"]
-    else:
-        os.environ["AIRFLOW__MLGOV__SEEN_DIR"] = before
+def folders_of_this_machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep tests from remembering ledgers, and keeping events, in the home of who runs them."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("seen_dir", "lineage_spool_dir"):
+            variable = f"AIRFLOW__MLGOV__{name.upper()}"
+            patch.setenv(variable, str(tmp_path_factory.mktemp(name)))
+        yield
+
+
+@pytest.fixture(scope="session")
+def marquez_url() -> str:
+    """The address of a real Marquez, for tests marked ``marquez``."""
+    if found := os.environ.get("MARQUEZ_URL"):
+        return found
+    pytest.skip("left out: no MARQUEZ_URL")
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:

@@ -21,7 +21,7 @@ from airflow_mlgov.errors import TrainingError
 from airflow_mlgov.service.contract import contract_variables, job_document
 
 if TYPE_CHECKING:
-    from airflow_mlgov.service.ports import TrainingJob
+    from airflow_mlgov.service.training_platform import TrainingJob
 
 PASSED_ON = frozenset(
     {

@@ -5,10 +5,11 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import Any
 
 from airflow_mlgov.errors import LedgerConflictError
-from airflow_mlgov.ledger.entry import Entry
+from airflow_mlgov.ledger.entry import Entry, entry_key
 from airflow_mlgov.ledger.view import SealedEntry
 from airflow_mlgov.records.canonical import canonical_bytes
 from airflow_mlgov.records.digest import Digest
@@ -88,6 +89,31 @@ def commitments_of(disclosures: Mapping[str, Disclosure], group: str) -> dict[st
         for name, disclosure in disclosures.items()
         if name.startswith(f"{group}.")
     }
+
+
+def entry_of(
+    draft: EntryDraft, origin: str, disclosures: Mapping[str, Disclosure], at: datetime
+) -> Entry:
+    """Return the entry that puts a draft on record.
+
+    Args:
+        draft: What somebody wants there.
+        origin: Name of the log.
+        disclosures: From `disclosures_of`.
+        at: When it is written.
+    """
+    return Entry(
+        origin=origin,
+        kind=draft.kind,
+        key=entry_key(origin, draft.kind, *draft.identity),
+        at=at,
+        model=draft.model,
+        version=draft.version,
+        body=draft.body,
+        people=commitments_of(disclosures, "people"),
+        texts=commitments_of(disclosures, "texts"),
+        source=draft.source,
+    )
 
 
 def differences(

@@ -14,7 +14,7 @@ from airflow_mlgov.errors import (
     UnknownKeyError,
 )
 from airflow_mlgov.ledger.checkpoint import Checkpoint, Vkey
-from airflow_mlgov.ledger.entry import Entry, encode_leaf, entry_key
+from airflow_mlgov.ledger.entry import Entry, encode_leaf
 from airflow_mlgov.ledger.keyring import Keyring
 from airflow_mlgov.ledger.merkle import leaf_hash
 from airflow_mlgov.ledger.trust import TrustRoot
@@ -27,14 +27,15 @@ from airflow_mlgov.service.drafts import (
     EntryDraft,
     Receipt,
     SealedReceipt,
-    commitments_of,
     conflict,
     differences,
     disclosures_of,
+    entry_of,
     refusal_of,
 )
 from airflow_mlgov.service.log_root import LogRoot
 from airflow_mlgov.service.model_view import ModelView, read_model
+from airflow_mlgov.service.outbox import OutboxItem
 from airflow_mlgov.service.ports import (
     Anchored,
     InboxItem,
@@ -117,6 +118,7 @@ class Ledger:
         *,
         role: KeyRole = KeyRole.WRITER,
         cosigner: Signer | None = None,
+        lineage: Callable[[Entry], Sequence[OutboxItem]] | None = None,
     ) -> Receipt:
         """Keep an entry durably; the same draft again returns what is on record.
 
@@ -127,6 +129,8 @@ class Ledger:
             draft: What to put on record.
             role: Whose key signs it.
             cosigner: The new key of the role, for an entry that rotates it.
+            lineage: Tells what goes to the outbox with the entry: both are kept, or neither is.
+                An entry that is on record already takes nothing with it.
 
         Returns:
             A receipt: the entry is safe, and proven only once `seal` returns.
@@ -143,27 +147,18 @@ class Ledger:
         signer = self._signer(role, draft.kind)
         # Not read again, which would be a second trip: `seal`, `drain` and `view` read it again.
         origin = self._root.known_origin
-        key = entry_key(origin, draft.kind, *draft.identity)
         disclosures = disclosures_of(draft)
-        entry = Entry(
-            origin=origin,
-            kind=draft.kind,
-            key=key,
-            at=self._clock.now(),
-            model=draft.model,
-            version=draft.version,
-            body=draft.body,
-            people=commitments_of(disclosures, "people"),
-            texts=commitments_of(disclosures, "texts"),
-            source=draft.source,
-        )
+        entry = entry_of(draft, origin, disclosures, self._clock.now())
         second = None if cosigner is None else (cosigner.public_key, cosigner.sign)
         leaf = encode_leaf(entry, signer.public_key, signer.sign, cosigner=second)
-        on_record = self._store.insert(InboxItem(key, leaf), disclosures, entry.at)
+        events = () if lineage is None else lineage(entry)
+        on_record = self._store.insert(
+            InboxItem(entry.key, leaf), disclosures, entry.at, lineage=events
+        )
         if on_record is None:
-            return Receipt(key, leaf_hash(leaf).hex())
+            return Receipt(entry.key, leaf_hash(leaf).hex())
         self._compare(entry, role, disclosures, on_record)
-        return Receipt(key, leaf_hash(on_record).hex())
+        return Receipt(entry.key, leaf_hash(on_record).hex())
 
     def drain(self) -> None:
         """Bring what is acknowledged under a signed checkpoint, if the log key is here.

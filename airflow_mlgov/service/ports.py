@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from airflow_mlgov.ledger.checkpoint import Checkpoint
 from airflow_mlgov.ledger.merkle import MerkleTree
@@ -14,6 +14,7 @@ from airflow_mlgov.records.digest import Digest
 from airflow_mlgov.records.kinds import KeyRole
 from airflow_mlgov.records.manifest import Manifest
 from airflow_mlgov.records.people import Disclosure
+from airflow_mlgov.service.outbox import OutboxItem
 
 
 class Signer(Protocol):
@@ -115,9 +116,14 @@ class LedgerStore(Protocol):
     """
 
     def insert(
-        self, item: InboxItem, disclosures: Mapping[str, Disclosure], at: datetime
+        self,
+        item: InboxItem,
+        disclosures: Mapping[str, Disclosure],
+        at: datetime,
+        *,
+        lineage: Sequence[OutboxItem] = (),
     ) -> bytes | None:
-        """Acknowledge an entry durably and return None.
+        """Acknowledge an entry durably, append its lineage to the outbox with it, and return None.
 
         If a leaf is kept under this key already, return that and write nothing.
         """
@@ -346,53 +352,4 @@ class Registry(Protocol):
 
     def set_alias(self, version: RegistryVersion, alias: str) -> None:
         """Point an alias at a version; doing it twice is fine."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class TrainingJob:
-    """What a training script is asked to do, the same on every platform.
-
-    Attributes:
-        script: Path of the script.
-        inputs: Data by name: local paths.
-        parameters: JSON values.
-        seed: For every random generator.
-        output_dir: Empty directory that the script fills with ``model/``, ``metrics.json``,
-            ``signature.json``.
-        timeout_s: Wall-clock limit in seconds; None for no limit.
-        memory_mb: Limit of address space in MiB; None for no limit.
-        env: Extra environment variables.
-    """
-
-    script: Path
-    inputs: Mapping[str, str]
-    parameters: Mapping[str, Any]
-    seed: int
-    output_dir: Path
-    timeout_s: float | None
-    memory_mb: int | None
-    env: Mapping[str, str]
-
-
-class Platform(Protocol):
-    """Where training runs.
-
-    Attributes:
-        name: ``local``, ``sagemaker`` ...
-    """
-
-    name: str
-
-    def run(self, job: TrainingJob, log: Callable[[str], None]) -> None:
-        """Run the job to its end, handing each line of its output to `log` as it comes.
-
-        Raises:
-            TrainingError: The script failed, ran too long or used too much memory; a retry does not
-                help.
-        """
-        ...
-
-    def cancel(self) -> None:
-        """Stop the running job and everything it started."""
         ...

@@ -19,8 +19,8 @@ from airflow_mlgov.records.source import Source
 from airflow_mlgov.service.artefacts import hash_directory
 from airflow_mlgov.service.contract import Outputs, check_request, read_outputs
 from airflow_mlgov.service.governance import Governance
-from airflow_mlgov.service.ledger import EntryDraft
-from airflow_mlgov.service.ports import Platform, Registry, RegistryVersion, TrainingJob
+from airflow_mlgov.service.ledger import EntryDraft, Receipt, SealedReceipt
+from airflow_mlgov.service.ports import Registry, RegistryVersion
 from airflow_mlgov.service.provenance import (
     TrainingInput,
     describe_code,
@@ -29,6 +29,7 @@ from airflow_mlgov.service.provenance import (
     read_input,
     refuse_changed,
 )
+from airflow_mlgov.service.training_platform import Platform, TrainingJob
 
 DOCUMENT_TYPE = "training_record"
 VARIANTS = ("candidate", "challenger")
@@ -76,7 +77,11 @@ class TrainedModel:
         registered: Where it lives.
         inputs: What it learnt from.
         metrics: What the script says about it.
+        signature: What it takes and gives, as the script says.
+        code: Digest of the script.
         evidence: Digest of the training record.
+        entry_key: Of ``model.trained``.
+        receipt: Of ``model.registered``, under a signed checkpoint.
     """
 
     model: str
@@ -85,7 +90,11 @@ class TrainedModel:
     registered: RegistryVersion
     inputs: tuple[TrainingInput, ...]
     metrics: Mapping[str, float]
+    signature: Mapping[str, Any]
+    code: Digest
     evidence: Digest
+    entry_key: str
+    receipt: SealedReceipt
 
     def as_json(self) -> dict[str, Any]:
         """Return what the task hands on, version 1; nothing is decided from it."""
@@ -153,17 +162,20 @@ def train(
             )
     except OSError as error:
         raise TrainingError(f"The training folder cannot be used: {error}.") from error
-    model = TrainedModel(
+    entry_key, receipt = _put_on_record(order, gov, trained, registered, inputs, evidence)
+    return TrainedModel(
         model=order.model,
         variant=order.variant,
         manifest=trained.manifest,
         registered=registered,
         inputs=inputs,
         metrics=trained.outputs.metrics,
+        signature=trained.outputs.signature,
+        code=Digest.parse(trained.record["code_sha256"]),
         evidence=evidence,
+        entry_key=entry_key,
+        receipt=receipt,
     )
-    _put_on_record(order, gov, model, trained.record)
-    return model
 
 
 def _check_order(order: TrainingOrder) -> None:
@@ -297,42 +309,41 @@ def _tags(order: TrainingOrder, trained: _Trained, evidence: Digest) -> dict[str
 
 
 def _put_on_record(
-    order: TrainingOrder, gov: Governance, model: TrainedModel, record: Mapping[str, Any]
-) -> None:
-    trained = {
-        "evidence_sha256": str(model.evidence),
-        "inputs": [_named(item) for item in model.inputs],
+    order: TrainingOrder,
+    gov: Governance,
+    trained: _Trained,
+    registered: RegistryVersion,
+    inputs: tuple[TrainingInput, ...],
+    evidence: Digest,
+) -> tuple[str, SealedReceipt]:
+    """Write both entries; return the key of the first and the receipt of the second."""
+    said = {
+        "evidence_sha256": str(evidence),
+        "inputs": [_named(item) for item in inputs],
         "variant": order.variant,
-        "code_sha256": record["code_sha256"],
+        "code_sha256": trained.record["code_sha256"],
     }
-    registered = {
-        "registry": model.registered.registry,
-        "name": model.registered.name,
-        "version": model.registered.version,
+    place = {
+        "registry": registered.registry,
+        "name": registered.name,
+        "version": registered.version,
         "variant": order.variant,
-        "uri": model.registered.uri,
-        "namespace": model.registered.namespace,
+        "uri": registered.uri,
+        "namespace": registered.namespace,
     }
     developer = {"developer": order.developer} if order.developer else {}
-    gov.ledger.append(
-        EntryDraft(
-            kind="model.trained",
+
+    def put(kind: str, body: dict[str, Any], claim: Mapping[str, Any], **people: Person) -> Receipt:
+        draft = EntryDraft(
+            kind=kind,
             model=order.model,
-            version=model.manifest.digest,
-            body=trained,
-            identity=_identity(order, model.manifest, _claim(record)),
-            people=developer,
+            version=trained.manifest.digest,
+            body=body,
+            identity=_identity(order, trained.manifest, claim),
+            people=people,
             source=order.source,
         )
-    )
-    receipt = gov.ledger.append(
-        EntryDraft(
-            kind="model.registered",
-            model=order.model,
-            version=model.manifest.digest,
-            body=registered,
-            identity=_identity(order, model.manifest, registered),
-            source=order.source,
-        )
-    )
-    gov.ledger.seal(receipt)
+        return gov.ledger.append(draft)
+
+    first = put("model.trained", said, _claim(trained.record), **developer)
+    return first.key, gov.ledger.seal(put("model.registered", place, place))

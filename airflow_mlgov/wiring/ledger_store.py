@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 from types import ModuleType
+from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from airflow_mlgov.errors import ConfigurationError
-from airflow_mlgov.service.ports import LedgerStore
 from airflow_mlgov.wiring.settings import setting
+
+if TYPE_CHECKING:
+    from airflow_mlgov.service.ports import LedgerStore
 
 _SQLITE = "sqlite:///"
 _POSTGRES = ("postgresql://", "postgres://")
@@ -25,17 +28,28 @@ def open_ledger_store(url: str) -> LedgerStore:
         ConfigurationError: The URL's scheme is not known, it names Airflow's own database, or a
             SQLite file is to serve several machines; the message never repeats the URL.
     """
-    if url.startswith(_SQLITE):
-        from airflow_mlgov.stores.sqlite import SqliteStore
-
-        _refuse_many_hosts()
-        return SqliteStore.from_url(url)
-    if url.startswith(_POSTGRES):
-        _refuse_metadata_database(url)
-        _postgres_schema()
+    if is_postgres(url):
         from airflow_mlgov.stores.postgres import PostgresStore
 
         return PostgresStore(url)
+    from airflow_mlgov.stores.sqlite import SqliteStore
+
+    return SqliteStore.from_url(url)
+
+
+def is_postgres(url: str) -> bool:
+    """Return whether a ledger URL names a PostgreSQL database, and not a SQLite file.
+
+    Raises:
+        ConfigurationError: As for `open_ledger_store`.
+    """
+    if url.startswith(_SQLITE):
+        _refuse_many_hosts()
+        return False
+    if url.startswith(_POSTGRES):
+        _refuse_metadata_database(url)
+        _postgres_schema()
+        return True
     scheme = _SCHEME.match(url)
     raise ConfigurationError(
         f"[mlgov] ledger_url has the scheme {scheme[1]!r}, which this version cannot keep a ledger "

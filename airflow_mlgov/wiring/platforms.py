@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from airflow_mlgov.errors import ConfigurationError
-from airflow_mlgov.service.ports import Platform
+from airflow_mlgov.service.training_platform import Platform
 
 PLATFORMS = ("local",)
 

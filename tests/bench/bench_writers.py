@@ -95,8 +95,8 @@ class Place:
         role = {KeyRole.WRITER: open_signers(self.keys)[KeyRole.WRITER]}
         ready: deque[tuple[Any, ...]] = deque()
         ours = Ledger(self.new_store(), role)
-        making = Ledger(Catch(self.genesis, lambda *_: None), role)
-        readying = Ledger(Catch(self.genesis, lambda *row: ready.append(row)), role)
+        making = Ledger(Catch(self.genesis, lambda *_, **__: None), role)
+        readying = Ledger(Catch(self.genesis, lambda *row, **_: ready.append(row)), role)
         inserts = {name: connect() for name, connect in self.plain.items()}
         store = self.new_store()
 

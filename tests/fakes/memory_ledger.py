@@ -14,14 +14,20 @@ from airflow_mlgov.errors import LedgerIntegrityError
 from airflow_mlgov.ledger.merkle import leaf_hash
 from airflow_mlgov.records.people import Disclosure
 from airflow_mlgov.service.leaf_index import index_rows
+from airflow_mlgov.service.outbox import Outbox, OutboxItem
 from airflow_mlgov.service.ports import Anchored, InboxItem, Sequenced, TreeHead
 from airflow_mlgov.service.stored import checked_subtrees
 
 
 class MemoryLedger:
-    """A `LedgerStore` of dictionaries under one lock."""
+    """A `LedgerStore` of dictionaries under one lock.
 
-    def __init__(self) -> None:
+    Args:
+        outbox: Where lineage goes that is given with an entry; None if there is never any.
+    """
+
+    def __init__(self, outbox: Outbox | None = None) -> None:
+        self._outbox = outbox
         self._lock = threading.RLock()
         self._inbox: dict[str, InboxItem] = {}
         self._entries: list[InboxItem] = []
@@ -33,7 +39,12 @@ class MemoryLedger:
         self._anchored: dict[tuple[int, str], Anchored] = {}
 
     def insert(
-        self, item: InboxItem, disclosures: Mapping[str, Disclosure], at: datetime
+        self,
+        item: InboxItem,
+        disclosures: Mapping[str, Disclosure],
+        at: datetime,
+        *,
+        lineage: Sequence[OutboxItem] = (),
     ) -> bytes | None:
         with self._lock:
             kept = self.get(item.key)
@@ -43,6 +54,9 @@ class MemoryLedger:
                 raise LedgerIntegrityError("An entry is too long.")
             self._inbox[item.key] = item
             self._disclosures[item.key] = dict(disclosures)
+            if lineage:
+                assert self._outbox is not None
+                self._outbox.append(lineage, at)
             return None
 
     def get(self, key: str) -> tuple[bytes, int | None] | None:

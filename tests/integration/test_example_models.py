@@ -16,7 +16,7 @@ import pytest
 from airflow_mlgov.platforms.local import LocalPlatform
 from airflow_mlgov.service.artefacts import hash_directory
 from airflow_mlgov.service.contract import read_outputs
-from airflow_mlgov.service.ports import TrainingJob
+from airflow_mlgov.service.training_platform import TrainingJob
 
 DAGS = Path(__file__).parents[2] / "dags"
 CODE = DAGS / "retail_pd_model"

@@ -1,7 +1,8 @@
-"""Remembering a checkpoint, and erasing, killed and failed at every call on a file; threats 17, 18.
+"""What changes files, killed and failed at every call on one; threats 17, 18.
 
 A file that is remembered is the old or the new one, never half of one. An erasure is not done, or
-is finished by calling again, and then its bytes are in no file.
+is finished by calling again, and then its bytes are in no file. Lineage events on a worker's disk
+are kept if that was acknowledged, and come into the outbox once.
 """
 
 from __future__ import annotations
@@ -9,24 +10,28 @@ from __future__ import annotations
 import shutil
 from collections import Counter
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from airflow_mlgov.errors import LedgerError
+from airflow_mlgov.errors import LedgerError, LedgerUnavailableError
 from airflow_mlgov.records.kinds import KeyRole
 from airflow_mlgov.records.people import Person
 from airflow_mlgov.service.ledger import EntryDraft, Ledger
+from airflow_mlgov.service.outbox import OutboxItem
 from airflow_mlgov.signers.file import open_signers
 from airflow_mlgov.stores.seen import SeenFolder
-from airflow_mlgov.stores.sqlite import SqliteStore
+from airflow_mlgov.stores.spool import LineageSpool, Spooled
+from airflow_mlgov.stores.sqlite import SqliteOutbox, SqliteStore
 
 CALLS = "open,openat,mkdir,read,write,pread64,pwrite64,fsync,fdatasync,ftruncate,fallocate,close"
 TRACE = f"trace=%file,{CALLS},fcntl,flock,lseek"
 CHANGES = {"openat", "mkdir", "write", "pwrite64", "fsync", "fdatasync", "ftruncate", "rename"}
 """Calls that a disk may fail."""
 FAULTS = ["signal=KILL", "error=EIO", "error=ENOSPC"]
+NOW = datetime(2026, 1, 2, tzinfo=UTC)
 WHO, WHY = Person("victor", "Victor Surname"), "the victorious comment"
 
 
@@ -209,3 +214,88 @@ def test_an_erasure_is_not_done_or_is_finished_by_calling_again(
     print(outcomes)
     assert outcomes["4 left"] > 5
     assert outcomes["0 left"] > 5 or fault != "signal=KILL"
+
+
+# --- keeping lineage events while the store is away
+
+
+def events(*names: str) -> list[OutboxItem]:
+    return [OutboxItem(f"{name:f>64}", name.encode() * 3_000) for name in names]
+
+
+def adopted(folder: Path) -> list[str]:
+    """What is in the outbox once all is adopted."""
+    outbox, spool = SqliteOutbox(folder / "ledger.db"), LineageSpool(folder / "spool")
+    spool.adopt(outbox)
+    outbox.take()
+    assert spool.waiting() == Spooled(0, None, 0)
+    found = [event.event[:1].decode() for event in outbox.events(0, 99)]
+    outbox.close()
+    return found
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_events_are_kept_on_disk_or_not_acknowledged(
+    tmp_path: Path, traced: Any, each: Any, fault: str
+) -> None:
+    template = tmp_path / "template"
+    LineageSpool(template / "spool").keep(events("a"), NOW)
+    SqliteOutbox(template / "ledger.db").backlog("marquez")
+
+    def work_in(folder: Path) -> Callable[[Callable[[str], None]], None]:
+        def work(say: Callable[[str], None]) -> None:
+            try:
+                LineageSpool(folder / "spool").keep(events("b", "c"), NOW)
+                say("KEPT")
+            except LedgerUnavailableError:
+                say("REFUSED")
+
+        return work
+
+    outcomes = run_with_faults(template, tmp_path, work_in, (traced, each, fault))
+    for said, found in outcomes:
+        assert found in (["a"], ["a", "b", "c"])
+        assert found == ["a", "b", "c"] or said != ["KEPT"]
+    assert (["REFUSED"] if "error" in fault else []) in [said for said, _ in outcomes]
+    assert ["a"] in [found for _, found in outcomes]
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_events_are_adopted_once(tmp_path: Path, traced: Any, each: Any, fault: str) -> None:
+    template = tmp_path / "template"
+    spool = LineageSpool(template / "spool")
+    spool.keep(events("a"), NOW)
+    spool.keep(events("b", "c"), NOW)
+    SqliteOutbox(template / "ledger.db").backlog("marquez")
+
+    def work_in(folder: Path) -> Callable[[Callable[[str], None]], None]:
+        def work(say: Callable[[str], None]) -> None:
+            outbox = SqliteOutbox(folder / "ledger.db")
+            try:
+                say(f"ADOPTED {LineageSpool(folder / 'spool').adopt(outbox)}")
+            except LedgerError:
+                say("REFUSED")
+
+        return work
+
+    outcomes = run_with_faults(template, tmp_path, work_in, (traced, each, fault))
+    assert all(found == ["a", "b", "c"] for _, found in outcomes)
+    assert (["REFUSED"] if "error" in fault else []) in [said for said, _ in outcomes]
+
+
+def run_with_faults(
+    template: Path, tmp_path: Path, work_in: Any, given: tuple[Any, Any, str]
+) -> list[tuple[list[str], list[str]]]:
+    """Do work in copies of a folder with each fault; return what was said, and what was kept."""
+    traced, each, fault = given
+    counted = Path(shutil.copytree(template, tmp_path / "count"))
+    ended = traced(work_in(counted), "-e", TRACE).wait()
+    outcomes = []
+    for name, number in faults(ended.calls, each, fault):
+        folder = Path(shutil.copytree(template, tmp_path / f"{name} {number}"))
+        inject = f"inject={name}:{fault}:when={number}"
+        ended = traced(work_in(folder), "-e", TRACE, "-e", inject).wait()
+        assert ended.was_injected or ended.calls[name] < number, inject
+        outcomes.append((ended.said, adopted(folder)))
+        shutil.rmtree(folder)
+    return outcomes

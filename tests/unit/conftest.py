@@ -37,11 +37,15 @@ def least_assurance() -> str:
 
 
 @pytest.fixture
-def postgres_database(postgres) -> str:
-    """Name of a new database without tables."""
+def postgres_database(postgres) -> Iterator[str]:
+    """Name of a new database without tables.
+
+    It is dropped again: a server that was stopped at once syncs each file of each database first.
+    """
     name = f"ledger_{uuid.uuid4().hex}"
     postgres.execute("postgres", f"CREATE DATABASE {name}")
-    return name
+    yield name
+    postgres.execute("postgres", f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @pytest.fixture
@@ -57,3 +61,8 @@ def postgres_url(postgres, postgres_database: str) -> str:
 @pytest.fixture
 def new_memory_ledger():
     return _load("memory_ledger").MemoryLedger
+
+
+@pytest.fixture
+def new_memory_outbox():
+    return _load("memory_outbox").MemoryOutbox

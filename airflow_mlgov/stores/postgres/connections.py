@@ -23,7 +23,7 @@ Connection: TypeAlias = psycopg.Connection[tuple[Any, ...]]
 
 URL_PREFIXES = ("postgresql://", "postgres://")
 SCHEMA = "mlgov"
-REVISION = "v0003"
+REVISION = "v0004"
 """Alembic's name for the tables that this code reads and writes."""
 
 UNDONE = (errors.UniqueViolation, errors.DivisionByZero)
@@ -122,6 +122,15 @@ class Connections:
         except psycopg.Error as error:
             self.close()
             raise translation(error) from error
+
+    def own_session(self) -> Connection:
+        """Open one more session, for what lasts; whoever calls closes it.
+
+        Raises:
+            ConfigurationError: The password is wrong or missing; a retry does not help.
+            LedgerUnavailableError: The server cannot be reached; a retry may help.
+        """
+        return connect(self._parameters, self._timeout_s)
 
     def close(self) -> None:
         """Close this thread's connection; the next call opens another."""

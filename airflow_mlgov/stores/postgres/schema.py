@@ -24,9 +24,14 @@ from airflow_mlgov.stores.postgres.index import fill_index
 _TIMEOUT_S = 30.0
 _TABLES = (
     *("inbox", "entries", "models", "subtrees", "checkpoints", "disclosures", "anchored"),
-    *("sequencing", "schema_version"),
+    *("sequencing", "schema_version", "lineage_inbox", "lineage_events", "lineage_datasets"),
+    *("lineage_deliveries", "lineage_targets", "lineage_numbering"),
 )
-_WRITES: Mapping[str, tuple[str, ...]] = {"inbox": ("INSERT",), "disclosures": ("INSERT",)}
+_WRITES: Mapping[str, tuple[str, ...]] = {
+    "inbox": ("INSERT",),
+    "disclosures": ("INSERT",),
+    "lineage_inbox": ("INSERT",),
+}
 _SEQUENCES: Mapping[str, tuple[str, ...]] = {
     "inbox": ("INSERT", "DELETE"),
     "disclosures": ("INSERT",),
@@ -36,6 +41,12 @@ _SEQUENCES: Mapping[str, tuple[str, ...]] = {
     "checkpoints": ("INSERT",),
     "anchored": ("INSERT",),
     "sequencing": ("UPDATE",),
+    "lineage_inbox": ("INSERT", "DELETE"),
+    "lineage_events": ("INSERT",),
+    "lineage_datasets": ("INSERT",),
+    "lineage_deliveries": ("INSERT", "UPDATE", "DELETE"),
+    "lineage_targets": ("INSERT", "UPDATE"),
+    "lineage_numbering": ("UPDATE",),
 }
 _AIRFLOWS = """
 SELECT to_regclass('public.dag_run') IS NOT NULL AND to_regclass('public.task_instance') IS NOT NULL
@@ -109,8 +120,9 @@ def grant(url: str, *, writer: str, sequencer: str | None = None) -> None:
 
     Args:
         url: ``postgresql://...`` of the tables' owner.
-        writer: Role of tasks and the api-server: adds to the inbox, reads.
-        sequencer: Role that moves the inbox into the tree; None if the owner does.
+        writer: Role of tasks and the api-server: adds to the inboxes, reads.
+        sequencer: Role that moves the inbox into the tree, and ships lineage; None if the owner
+            does.
 
     Raises:
         ConfigurationError: A role does not exist or holds more than it may, or the caller is not

@@ -11,6 +11,7 @@ from airflow_mlgov.records.canonical import canonical_bytes
 from airflow_mlgov.records.clock import to_text
 from airflow_mlgov.records.people import Disclosure
 from airflow_mlgov.service.leaf_index import index_rows
+from airflow_mlgov.service.outbox import OutboxItem
 from airflow_mlgov.service.ports import Anchored, InboxItem, Sequenced, TreeHead
 from airflow_mlgov.service.stored import (
     checked_anchored,
@@ -22,6 +23,7 @@ from airflow_mlgov.service.stored import (
     hashed_leaves,
 )
 from airflow_mlgov.stores.postgres.connections import UNDONE, Connection, Connections
+from airflow_mlgov.stores.postgres.outbox import arrays_of
 from airflow_mlgov.stores.postgres.trip import (
     BYTEA,
     BYTEA_ARRAY,
@@ -35,9 +37,7 @@ _KEPT = """
 SELECT leaf, leaf_hash, NULL::bigint AS seq FROM mlgov.inbox WHERE key = %(key)s
 UNION ALL SELECT leaf, leaf_hash, seq FROM mlgov.entries WHERE key = %(key)s
 """
-_ACKNOWLEDGE = Statement(
-    b"mlgov_acknowledge",
-    b"""
+_PUT = b"""
 WITH put AS (
     INSERT INTO mlgov.inbox (key, leaf, leaf_hash, received_at)
     SELECT $1, $2, $3, $4 WHERE NOT EXISTS (SELECT FROM mlgov.entries WHERE key = $1)
@@ -46,9 +46,21 @@ shown AS (
     INSERT INTO mlgov.disclosures (key, field, salt, value)
     SELECT put.key, d.field, d.salt, d.value
     FROM put, unnest($5, $6, $7) AS d (field, salt, value))
+"""
+_PUT_TYPES = (TEXT, BYTEA, BYTEA, TEXT, TEXT_ARRAY, BYTEA_ARRAY, BYTEA_ARRAY)
+_ACKNOWLEDGE = Statement(b"mlgov_acknowledge", _PUT + b"SELECT FROM put", _PUT_TYPES)
+_ACKNOWLEDGE_WITH_LINEAGE = Statement(
+    b"mlgov_acknowledge_with_lineage",
+    _PUT
+    + b""",
+told AS (
+    INSERT INTO mlgov.lineage_inbox (key, event, received_at)
+    SELECT given.key, given.event, $4
+    FROM put, unnest($8, $9) WITH ORDINALITY AS given (key, event, place) ORDER BY place
+    ON CONFLICT (key) DO NOTHING)
 SELECT FROM put
 """,
-    (TEXT, BYTEA, BYTEA, TEXT, TEXT_ARRAY, BYTEA_ARRAY, BYTEA_ARRAY),
+    (*_PUT_TYPES, TEXT_ARRAY, BYTEA_ARRAY),
 )
 # Divides by zero. The inbox is looked into only if the entries have the key, whatever the planner
 # has heard of the size of either.
@@ -118,11 +130,19 @@ class PostgresStore:
         self._connections = Connections(url, timeout_s=timeout_s)
 
     def insert(
-        self, item: InboxItem, disclosures: Mapping[str, Disclosure], at: datetime
+        self,
+        item: InboxItem,
+        disclosures: Mapping[str, Disclosure],
+        at: datetime,
+        *,
+        lineage: Sequence[OutboxItem] = (),
     ) -> bytes | None:
-        """Acknowledge an entry durably; return None, or the leaf that stands there already."""
+        """Acknowledge an entry durably, append its lineage to the outbox with it, and return None.
+
+        If a leaf is kept under this key already, return that and write nothing.
+        """
         key, shown = item.key.encode(), disclosures.values()
-        row = (
+        row: tuple[bytes, ...] = (
             key,
             item.leaf,
             leaf_hash(item.leaf),
@@ -135,7 +155,12 @@ class PostgresStore:
             # Looked for once more: a round may have moved this key out of the inbox after the
             # first statement had begun, and before our row went in. While ours is there, none
             # can bring the key into the tree.
-            put, _ = self._connections.one_trip((_ACKNOWLEDGE, row), (_FAIL_IF_IN_BOTH, (key,)))
+            put, _ = self._connections.one_trip(
+                (_ACKNOWLEDGE_WITH_LINEAGE, (*row, *arrays_of(lineage)))
+                if lineage
+                else (_ACKNOWLEDGE, row),
+                (_FAIL_IF_IN_BOTH, (key,)),
+            )
             if put.command_tuples:
                 return None
         except UNDONE:

@@ -40,6 +40,46 @@ def file_lock(path: Path, timeout_s: float) -> Iterator[None]:
         os.close(descriptor)
 
 
+@contextmanager
+def try_file_lock(path: Path) -> Iterator[bool]:
+    """Hold the lock that a file stands for, if nobody does; yields False, at once, if somebody has.
+
+    The kernel frees it when this process dies, whatever children it has forked meanwhile.
+
+    Args:
+        path: The lock's file, made if it is missing, and never removed.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, LOCK_MODE)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        yield False
+        return
+    _HELD.add(descriptor)
+    owner = os.getpid()
+    try:
+        yield True
+    finally:
+        if owner == os.getpid():
+            _HELD.discard(descriptor)
+            fcntl.flock(descriptor, fcntl.LOCK_UN)
+            os.close(descriptor)
+
+
+_HELD: set[int] = set()
+"""Descriptors of locks that a child must not keep when this process dies."""
+
+
+def _leave_to_parent() -> None:
+    for descriptor in _HELD:
+        os.close(descriptor)
+    _HELD.clear()
+
+
+os.register_at_fork(after_in_child=_leave_to_parent)
+
+
 def _acquire(descriptor: int, timeout_s: float) -> bool:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -12,7 +12,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from airflow_mlgov.errors import ConfigurationError
-from airflow_mlgov.stores.sqlite.index import fill_index
 
 APPLICATION_ID = 0x6D6C6776  # "mlgv": marks the file as ours
 
@@ -39,6 +38,25 @@ _INDEX = (
 _ANCHORED = """CREATE TABLE anchored (
     anchor TEXT NOT NULL, kind TEXT NOT NULL, size INTEGER NOT NULL, note BLOB NOT NULL,
     data BLOB NOT NULL, at TEXT NOT NULL, PRIMARY KEY (size, anchor)) WITHOUT ROWID"""
+
+_OUTBOX = (
+    """CREATE TABLE lineage_inbox (
+    n INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, event BLOB NOT NULL,
+    received_at TEXT NOT NULL)""",
+    """CREATE TABLE lineage_events (
+    seq INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, run_id TEXT NOT NULL,
+    received_at TEXT NOT NULL, event BLOB NOT NULL)""",
+    "CREATE INDEX lineage_events_by_run ON lineage_events (run_id, seq)",
+    """CREATE TABLE lineage_datasets (
+    dataset BLOB NOT NULL, seq INTEGER NOT NULL, PRIMARY KEY (dataset, seq)) WITHOUT ROWID""",
+    """CREATE TABLE lineage_deliveries (
+    target TEXT NOT NULL, seq INTEGER NOT NULL, state TEXT NOT NULL, reason TEXT NOT NULL,
+    at TEXT NOT NULL, PRIMARY KEY (target, seq)) WITHOUT ROWID""",
+    """CREATE INDEX lineage_deliveries_not_sent ON lineage_deliveries (target, state, seq)
+    WHERE state <> 'delivered'""",
+    """CREATE TABLE lineage_targets (
+    target TEXT PRIMARY KEY, settled_to INTEGER NOT NULL) WITHOUT ROWID""",
+)
 
 
 def create(connection: sqlite3.Connection, path: Path) -> None:
@@ -107,6 +125,9 @@ def _make_tables(connection: sqlite3.Connection) -> None:
 def _add_index(connection: sqlite3.Connection) -> None:
     for statement in _INDEX:
         connection.execute(statement)
+    # Here, not above: whoever only appends an event would load the whole of what entries are.
+    from airflow_mlgov.stores.sqlite.index import fill_index
+
     fill_index(connection)
 
 
@@ -114,7 +135,17 @@ def _add_anchored(connection: sqlite3.Connection) -> None:
     connection.execute(_ANCHORED)
 
 
-_STEPS: Sequence[Callable[[sqlite3.Connection], None]] = (_make_tables, _add_index, _add_anchored)
+def _add_outbox(connection: sqlite3.Connection) -> None:
+    for statement in _OUTBOX:
+        connection.execute(statement)
+
+
+_STEPS: Sequence[Callable[[sqlite3.Connection], None]] = (
+    _make_tables,
+    _add_index,
+    _add_anchored,
+    _add_outbox,
+)
 
 SCHEMA_VERSION = len(_STEPS)
 

@@ -16,7 +16,7 @@ def test_migrate_check_and_grant(airflow, configure, postgres, postgres_database
     before = airflow("db", "check", "--output", "json")
     assert (before.code, before.json[0]["result"]) == (1, "wrong")
     ended = airflow("db", "migrate")
-    assert (ended.code, ended.err) == (0, "The ledger's tables are at revision v0003.\n")
+    assert (ended.code, ended.err) == (0, "The ledger's tables are at revision v0004.\n")
     assert airflow("db", "reindex").code == 0
     after = airflow("db", "check", "--output", "json")
     assert after.code == 0
@@ -72,7 +72,7 @@ def test_a_file(airflow, configure, tmp_path) -> None:
     configure(ledger_url=f"sqlite:///{path}")
     assert airflow("db", "check").code == 64
     assert not path.exists()
-    assert airflow("db", "migrate").err == "The ledger's tables are at revision user_version 3.\n"
+    assert airflow("db", "migrate").err == "The ledger's tables are at revision user_version 4.\n"
     assert path.exists()
     ended = airflow("db", "check", "--output", "json")
     assert ended.code == 0

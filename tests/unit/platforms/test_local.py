@@ -16,7 +16,7 @@ import pytest
 
 from airflow_mlgov.errors import TrainingError
 from airflow_mlgov.platforms.local import LocalPlatform
-from airflow_mlgov.service.ports import TrainingJob
+from airflow_mlgov.service.training_platform import TrainingJob
 
 
 @pytest.fixture
@@ -322,7 +322,7 @@ def test_a_killed_worker_leaves_no_orphan(job, tmp_path: Path, group_too: bool) 
 import sys
 from pathlib import Path
 from airflow_mlgov.platforms.local import LocalPlatform
-from airflow_mlgov.service.ports import TrainingJob
+from airflow_mlgov.service.training_platform import TrainingJob
 script, out = Path({str(made.script)!r}), Path({str(made.output_dir)!r})
 job = TrainingJob(script, {{}}, {{}}, 1, out, None, None, {{}})
 LocalPlatform(grace_s=0.5).run(job, lambda line: print(line, flush=True))

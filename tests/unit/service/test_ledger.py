@@ -503,9 +503,9 @@ def test_an_append_asks_the_store_once(home: Home, monkeypatch: pytest.MonkeyPat
     for name in ("get", "head", "waiting", "insert"):
         kept = getattr(ledger._store, name)
 
-        def counted(*args: Any, name: str = name, kept: Any = kept) -> Any:
-            calls.append(name)
-            return kept(*args)
+        def counted(*args: Any, _name: str = name, _kept: Any = kept, **named: Any) -> Any:
+            calls.append(_name)
+            return _kept(*args, **named)
 
         monkeypatch.setattr(ledger._store, name, counted)
     ledger.append(replace(DRAFT, identity=("another",)))

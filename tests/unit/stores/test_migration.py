@@ -12,6 +12,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 import psycopg
@@ -21,10 +22,11 @@ from airflow_mlgov.errors import ConfigurationError, LedgerIntegrityError
 from airflow_mlgov.records.digest import Digest
 from airflow_mlgov.records.people import Person
 from airflow_mlgov.service.ledger import EntryDraft, Ledger
+from airflow_mlgov.service.outbox import Outbox, OutboxItem
 from airflow_mlgov.service.ports import LedgerStore
 from airflow_mlgov.signers.file import open_signers
-from airflow_mlgov.stores.postgres import PostgresStore, schema
-from airflow_mlgov.stores.sqlite import SqliteStore
+from airflow_mlgov.stores.postgres import PostgresOutbox, PostgresStore, schema
+from airflow_mlgov.stores.sqlite import SqliteOutbox, SqliteStore
 
 SQLITE_V1 = """
 CREATE TABLE inbox (
@@ -146,18 +148,27 @@ def assert_verified(store: LedgerStore, grown: Path) -> None:
     assert ledger.verify().problems == ()
 
 
+def assert_has_outbox(outbox: Outbox) -> None:
+    assert outbox.take() == 0
+    outbox.append([OutboxItem("f" * 64, b"{}")], datetime.now(UTC))
+    assert outbox.take() == 1
+
+
 def test_a_file_of_the_first_release_is_migrated_with_its_data(old_file: Path, grown: Path) -> None:
     SqliteStore(old_file).migrate()
     assert_verified(SqliteStore(old_file), grown)
+    assert_has_outbox(SqliteOutbox(old_file))
     SqliteStore(old_file).migrate()
+    assert SqliteOutbox(old_file).backlog("marquez").waiting == 1
     assert Ledger(SqliteStore(old_file), open_signers(grown / "keys")).verify().is_fine
 
 
 def test_a_database_of_the_first_release_is_migrated_with_its_data(
     old_database: str, grown: Path
 ) -> None:
-    assert schema.migrate(old_database) == "v0003"
+    assert schema.migrate(old_database) == "v0004"
     assert_verified(PostgresStore(old_database), grown)
+    assert_has_outbox(PostgresOutbox(old_database))
 
 
 @pytest.mark.parametrize("read_only", [True, False])
@@ -174,14 +185,14 @@ def test_a_database_of_the_first_release_is_named(old_database: str) -> None:
     with pytest.raises(ConfigurationError, match="v0001") as caught:
         PostgresStore(old_database).head()
     assert "airflow mlgov db migrate" in str(caught.value)
-    assert ("revision", False, "v0001; needed: v0003") in schema.findings(old_database)
+    assert ("revision", False, "v0001; needed: v0004") in schema.findings(old_database)
 
 
 def assert_is_version_1(path: Path) -> None:
     with sqlite3.connect(path) as connection:
         assert connection.execute("PRAGMA user_version").fetchone() == (1,)
         names = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
-        assert {"models", "subtrees", "models_by_model"}.isdisjoint(names)
+        assert {"models", "subtrees", "models_by_model", "lineage_inbox"}.isdisjoint(names)
         assert connection.execute("SELECT count(*) FROM entries").fetchone()[0] > ENTRIES
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
 
@@ -260,7 +271,7 @@ def test_what_is_damaged_is_not_migrated(old_file: Path, old_database: str, chan
         connection.execute(change.format("mlgov.entries"))
     with pytest.raises(LedgerIntegrityError):
         schema.migrate(old_database)
-    assert ("revision", False, "v0001; needed: v0003") in schema.findings(old_database)
+    assert ("revision", False, "v0001; needed: v0004") in schema.findings(old_database)
 
 
 def test_what_is_no_ledger_or_of_a_newer_release_is_not_migrated(tmp_path: Path) -> None:

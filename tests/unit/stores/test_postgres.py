@@ -19,7 +19,7 @@ from airflow_mlgov.errors import (
 from airflow_mlgov.ledger.merkle import append_leaves, leaf_hash
 from airflow_mlgov.records.people import Disclosure
 from airflow_mlgov.service.ports import Anchored, InboxItem, Sequenced, TreeHead
-from airflow_mlgov.stores.postgres import PostgresStore, schema
+from airflow_mlgov.stores.postgres import PostgresOutbox, PostgresStore, schema
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 INSERT = "INSERT INTO mlgov.inbox (key, leaf, leaf_hash, received_at) VALUES (%s, %s, %s, '')"
@@ -327,27 +327,41 @@ def test_tables_that_are_missing_or_of_another_release(server, database: str) ->
     url = server.url(database)
     with pytest.raises(ConfigurationError, match="db migrate"):
         PostgresStore(url).head()
-    assert ("revision", False, "none; needed: v0003") in schema.findings(url)
-    assert schema.migrate(url) == schema.migrate(url) == "v0003"
+    assert ("revision", False, "none; needed: v0004") in schema.findings(url)
+    assert schema.migrate(url) == schema.migrate(url) == "v0004"
     assert all(fine for _, fine, _ in schema.findings(url))
     execute(url, "UPDATE mlgov.schema_version SET version_num = 'v9'")
     with pytest.raises(ConfigurationError, match="v9"):
         PostgresStore(url).head()
 
 
-def test_tables_from_before_there_were_anchors_get_theirs_and_keep_the_rest(
-    server, database: str
+OUTBOX = "inbox", "events", "datasets", "deliveries", "targets", "numbering"
+
+
+@pytest.mark.parametrize(
+    ("revision", "tables"),
+    [
+        ("v0002", ["anchored", *(f"lineage_{name}" for name in OUTBOX)]),
+        ("v0003", [f"lineage_{name}" for name in OUTBOX]),
+    ],
+)
+def test_tables_of_earlier_releases_get_what_they_lack_and_keep_the_rest(
+    server, database: str, revision: str, tables: list[str]
 ) -> None:
     url = server.url(database)
     schema.migrate(url)
     put(PostgresStore(url), "a")
     execute(
-        url, "DROP TABLE mlgov.anchored", "UPDATE mlgov.schema_version SET version_num = 'v0002'"
+        url,
+        *(f"DROP TABLE mlgov.{table}" for table in tables),
+        f"UPDATE mlgov.schema_version SET version_num = '{revision}'",
     )
-    with pytest.raises(ConfigurationError, match="db migrate"):
-        PostgresStore(url).anchored()
-    assert schema.migrate(url) == "v0003"
+    for refused in (PostgresStore(url).anchored, PostgresOutbox(url).take):
+        with pytest.raises(ConfigurationError, match="db migrate"):
+            refused()
+    assert schema.migrate(url) == "v0004"
     assert PostgresStore(url).anchored() == []
+    assert PostgresOutbox(url).take() == 0
     assert PostgresStore(url).waiting() == 1
 
 
@@ -360,7 +374,7 @@ def test_a_malformed_row_of_an_anchor(store: PostgresStore, url: str) -> None:
 
 def test_two_owners_who_migrate_at_once(server, database: str) -> None:
     with ThreadPoolExecutor(4) as pool:
-        assert set(pool.map(schema.migrate, [server.url(database)] * 4)) == {"v0003"}
+        assert set(pool.map(schema.migrate, [server.url(database)] * 4)) == {"v0004"}
     assert PostgresStore(server.url(database)).waiting() == 0
 
 

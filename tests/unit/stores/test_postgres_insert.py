@@ -22,8 +22,9 @@ from airflow_mlgov.errors import (
 )
 from airflow_mlgov.ledger.merkle import append_leaves, leaf_hash
 from airflow_mlgov.records.people import Disclosure
+from airflow_mlgov.service.outbox import OutboxItem
 from airflow_mlgov.service.ports import InboxItem, Sequenced, TreeHead
-from airflow_mlgov.stores.postgres import PostgresStore
+from airflow_mlgov.stores.postgres import PostgresOutbox, PostgresStore
 from airflow_mlgov.stores.postgres.trip import Statement
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
@@ -195,12 +196,13 @@ def test_what_the_line_does_not_take_at_once_is_sent_whole(store: PostgresStore)
 class SlowLine:
     """Passes bytes on to a server after a while, and notes in which directions they went."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, calls: int = 1) -> None:
         self.delay_s = 0.0
         self.passed: list[str] = []
         self._server = socket.create_server(("127.0.0.1", 0))
         self.port = self._server.getsockname()[1]
-        threading.Thread(target=self._accept, args=(port,), daemon=True).start()
+        for _ in range(calls):
+            threading.Thread(target=self._accept, args=(port,), daemon=True).start()
 
     def _accept(self, port: int) -> None:
         near, _ = self._server.accept()
@@ -227,6 +229,25 @@ def test_an_append_is_one_round_trip(server, database: str, url: str) -> None:
         assert far.insert(InboxItem(key, b"leaf"), SHOWN, NOW) is None
         assert [name for name, _ in groupby(line.passed)] == ["there", "back"]
     far.close()
+
+
+def test_events_are_one_round_trip_alone_or_with_an_entry(server, url: str) -> None:
+    line = SlowLine(server.port, calls=2)
+    near = url.replace(f":{server.port}/", f":{line.port}/")
+    outbox, store = PostgresOutbox(near), PostgresStore(near)
+    assert (outbox.take(), store.waiting()) == (0, 0)  # connects
+    line.delay_s = 0.2
+    told = [OutboxItem(name, b"{}") for name in "abc"]
+    for append in (
+        lambda: outbox.append(told, NOW),
+        lambda: store.insert(InboxItem("k", b"leaf"), SHOWN, NOW, lineage=told),
+    ):
+        line.passed.clear()
+        append()
+        assert [name for name, _ in groupby(line.passed)] == ["there", "back"]
+    outbox.close()
+    store.close()
+    assert PostgresOutbox(url).take() == 3
 
 
 @pytest.mark.parametrize("level", ["repeatable read", "serializable"])

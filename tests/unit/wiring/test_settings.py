@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from airflow_mlgov.errors import ConfigurationError
-from airflow_mlgov.wiring import Settings, setting, settings
+from airflow_mlgov.wiring import setting
 
 NEEDED = ("ledger_url", "evidence_url", "inventory_path", "policy_path", "keys_dir")
 NAMES = (*NEEDED, "seen_dir")
@@ -19,7 +19,7 @@ def configured(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("configured")
 def test_all_settings_are_read_and_stripped() -> None:
-    assert settings() == Settings(**{name: f"/srv/{name}" for name in NAMES})
+    assert [setting(name) for name in NAMES] == [f"/srv/{name}" for name in NAMES]
 
 
 @pytest.mark.usefixtures("configured")
@@ -34,7 +34,7 @@ def test_a_missing_setting_is_named_with_every_way_to_set_it(
     else:
         monkeypatch.setenv(variable, value)
     with pytest.raises(ConfigurationError) as caught:
-        settings()
+        setting(name)
     assert f"[mlgov] {name} is missing" in str(caught.value)
     assert variable in str(caught.value)
     assert "airflow.cfg" in str(caught.value)
@@ -59,9 +59,17 @@ def test_where_checkpoints_are_remembered_has_a_default(
     monkeypatch.delenv("XDG_STATE_HOME", raising=False)
     assert setting("seen_dir") == "/home/ada/.local/state/airflow-mlgov/seen"
     monkeypatch.setenv("XDG_STATE_HOME", "relative")  # to be ignored, says its specification
-    assert settings().seen_dir == "/home/ada/.local/state/airflow-mlgov/seen"
+    assert setting("seen_dir") == "/home/ada/.local/state/airflow-mlgov/seen"
     monkeypatch.setenv("XDG_STATE_HOME", "/var/state")
-    assert settings().seen_dir == "/var/state/airflow-mlgov/seen"
+    assert setting("seen_dir") == "/var/state/airflow-mlgov/seen"
+
+
+def test_where_events_are_kept_has_a_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AIRFLOW__MLGOV__LINEAGE_SPOOL_DIR")
+    monkeypatch.setenv("XDG_STATE_HOME", "/var/state")
+    assert setting("lineage_spool_dir") == "/var/state/airflow-mlgov/lineage-spool"
+    monkeypatch.setenv("AIRFLOW__MLGOV__LINEAGE_SPOOL_DIR", "/srv/spool")
+    assert setting("lineage_spool_dir") == "/srv/spool"
 
 
 def test_a_user_without_a_home_is_told_of_the_setting(monkeypatch: pytest.MonkeyPatch) -> None:
