@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from airflow_mlgov.lineage import facets
-from airflow_mlgov.lineage.facets import Check, Facets
+from airflow_mlgov.lineage.facets import Check, Facet, Facets
 from airflow_mlgov.lineage.names import (
     DatasetName,
     approval_record,
@@ -120,6 +120,29 @@ class ModelRef:
 
 
 @dataclass(frozen=True, slots=True)
+class ModelFacts:
+    """What is known of a version when it was trained.
+
+    Attributes:
+        registry: Kind of registry (``mlflow``).
+        variant: ``candidate`` or ``challenger``.
+        model_class: Which validation plan applies.
+        tier: How closely the model is governed; 1 is the strictest.
+        files: Number of its files.
+        size_bytes: Length of these together.
+        fields: What it takes, as (name, type), from its signature.
+    """
+
+    registry: str
+    variant: str
+    model_class: str = ""
+    tier: int | None = None
+    files: int | None = None
+    size_bytes: int | None = None
+    fields: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class ApprovalRef:
     """A request for approval, and what came of it.
 
@@ -134,6 +157,23 @@ class ApprovalRef:
     target: str
     request: Digest
     is_emergency: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """A promotion that was made.
+
+    Attributes:
+        registry: Kind of registry (``mlflow``).
+        alias: That was moved.
+        promoted_at: When, as text.
+        replaces: Version that the alias was promoted to before; None if there was none.
+    """
+
+    registry: str
+    alias: str
+    promoted_at: str
+    replaces: Digest | None = None
 
 
 def read_data(data: DataRef, checks: Sequence[Check] = ()) -> Dataset:
@@ -164,26 +204,40 @@ def write_data(data: DataRef) -> Dataset:
     return Dataset(data.dataset, facets=_stated(data), output_facets=about)
 
 
-def write_model(
-    model: ModelRef, *, variant: str, fields: Sequence[tuple[str, str]] = ()
-) -> Dataset:
+def write_model(model: ModelRef, facts: ModelFacts, learnt_from: Sequence[DataRef] = ()) -> Dataset:
     """Return a model version as the output of its training; nothing else may have it as an output.
 
     Args:
         model: Which version.
-        variant: ``candidate`` or ``challenger``.
-        fields: What it takes, as (name, type), if its signature says.
+        facts: What is known of it.
+        learnt_from: Data that its training read; columns that are known and have the name of a
+            field are told to be where that comes from.
     """
     about = {
         "datasetType": facets.dataset_type("MODEL", "MODEL_VERSION"),
         "version": facets.version(model.manifest),
         "documentation": facets.documentation(model.documentation),
-        "tags": facets.tags({"model": model.model, "variant": variant}),
+        "tags": facets.tags({"model": model.model, "variant": facts.variant}),
+        "mlgov_model": facets.known(
+            {
+                "model": model.model,
+                "version": str(model.manifest),
+                "variant": facts.variant,
+                "model_class": facts.model_class,
+                "tier": facts.tier,
+                "files": facts.files,
+                "size_bytes": facts.size_bytes,
+                **_in_registry(model, facts.registry),
+            }
+        ),
     }
     if model.owner:
         about["ownership"] = facets.ownership(model.owner)
-    if fields:
-        about["schema"] = facets.schema(fields)
+    if facts.fields:
+        about["schema"] = facets.schema(facts.fields)
+    columns = [(data.dataset, [name for name, _ in data.fields]) for data in learnt_from]
+    if lineage := facets.column_lineage(facts.fields, columns):
+        about["columnLineage"] = lineage
     return Dataset(model.dataset, facets=about)
 
 
@@ -235,26 +289,55 @@ def denial_dataset(asked: ApprovalRef) -> Dataset:
     return _record(name, "DENIAL", asked.request, f"Rejection of {_what(asked)}.")
 
 
-def endpoint_dataset(asked: ApprovalRef) -> Dataset:
-    """Return what a promotion puts into use, as its writer states it."""
+def endpoint_dataset(asked: ApprovalRef, made: Deployment | None = None) -> Dataset:
+    """Return what a promotion puts into use.
+
+    Args:
+        asked: What the promotion rests on.
+        made: The promotion, as its writer knows it; None for a reader.
+    """
     version = asked.version
     name = endpoint_revision(version.model, version.version, asked.target, asked.request)
     words = (
         f"Use in {asked.target} of {version.model} version {version.version}, {version.manifest}."
     )
-    return Dataset(
-        name,
-        facets={
-            "datasetType": facets.dataset_type("MODEL", "ENDPOINT"),
-            "version": facets.version(version.manifest),
-            "documentation": facets.documentation(words),
-        },
-    )
+    about = {
+        "datasetType": facets.dataset_type("MODEL", "ENDPOINT"),
+        "version": facets.version(version.manifest),
+        "documentation": facets.documentation(words),
+    }
+    if made is not None:
+        about["mlgov_deployment"] = _deployment(asked, made)
+    return Dataset(name, facets=about)
 
 
 def as_read(record: Dataset) -> Dataset:
     """Return a record of ours as an input: its description only."""
     return Dataset(record.name, facets={"documentation": record.facets["documentation"]})
+
+
+def _deployment(asked: ApprovalRef, made: Deployment) -> Facet:
+    return facets.known(
+        {
+            "model": asked.version.model,
+            "version": str(asked.version.manifest),
+            **_in_registry(asked.version, made.registry),
+            "target": asked.target,
+            "alias": made.alias,
+            "request_sha256": str(asked.request),
+            "breakglass": str(asked.request) if asked.is_emergency else None,
+            "promoted_at": made.promoted_at,
+            "replaces": str(made.replaces) if made.replaces else None,
+        }
+    )
+
+
+def _in_registry(model: ModelRef, registry: str) -> dict[str, str]:
+    return {
+        "registry": registry,
+        "registered_name": model.registered_name,
+        "registry_version": model.version,
+    }
 
 
 def _record(name: DatasetName, kind: str, digest: Digest, words: str) -> Dataset:
@@ -268,7 +351,7 @@ def _record(name: DatasetName, kind: str, digest: Digest, words: str) -> Dataset
     )
 
 
-def _stated(data: DataRef) -> dict[str, facets.Facet]:
+def _stated(data: DataRef) -> dict[str, Facet]:
     place = snapshot(data.uri, None).name
     words = f"{place}, content {data.digest}." if data.digest else f"{place}."
     about = {

@@ -7,17 +7,19 @@ events of their own.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from typing import TYPE_CHECKING, Any
 from uuid import NAMESPACE_URL, uuid5
 
 from airflow_mlgov import __version__
 from airflow_mlgov.lineage.events import StepLineage, register_source
+from airflow_mlgov.lineage.facet_schemas import PUBLISHED, schema_of
 from airflow_mlgov.lineage.facets import CLASSES, Facet
 from airflow_mlgov.lineage.names import check_job_name, register_job
-from airflow_mlgov.records.digest import Digest
 
 if TYPE_CHECKING:
     from airflow.providers.openlineage.extractors import OperatorLineage
@@ -88,8 +90,18 @@ def run_event(step: StepLineage, run: Run, state: str, at: datetime) -> RunEvent
     )
 
 
+def input_datasets(step: StepLineage) -> list[dict[str, Any]]:
+    """Return what a step reads as it stands in an event's JSON."""
+    from openlineage.client.serde import Serde
+
+    return [dict(Serde.to_dict(_input(dataset))) for dataset in step.inputs]
+
+
 def registration(source: Dataset, namespace: str, at: datetime) -> RunEvent:
     """Return the lone COMPLETE event that makes a source known before its first reader.
+
+    What is named by its content has one such run, whoever reads it and however often; what is not
+    has a new one each time.
 
     Args:
         source: What is about to be read.
@@ -98,18 +110,13 @@ def registration(source: Dataset, namespace: str, at: datetime) -> RunEvent:
     """
     from openlineage.client.uuid import generate_new_uuid
 
-    run = Run(namespace, register_job(source.name), str(generate_new_uuid(at)))
+    if "version" in (source.source_facets or source.facets):
+        what = json.dumps([namespace, source.name.namespace, source.name.name])
+        run_id = uuid5(NAMESPACE_URL, f"urn:airflow-mlgov:register:{what}")
+    else:
+        run_id = generate_new_uuid(at)
+    run = Run(namespace, register_job(source.name), str(run_id))
     return run_event(register_source(source), run, "COMPLETE", at)
-
-
-def approval_run_id(request: Digest, part: str) -> str:
-    """Return the run id of a request or a decision: always the same for the same request.
-
-    Args:
-        request: Digest of the request.
-        part: ``request`` or ``decide``.
-    """
-    return str(uuid5(NAMESPACE_URL, f"urn:airflow-mlgov:{part}:{request}"))
 
 
 def parent_of(task: str, root: str) -> Facet:
@@ -151,10 +158,45 @@ def _output(dataset: Dataset) -> Any:
 
 
 def _facets(stated: Mapping[str, Facet]) -> dict[str, Any]:
+    made = {key: _class_of(key)(**values, producer=PRODUCER) for key, values in stated.items()}
+    if "columnLineage" in made:
+        made["columnLineage"].fields = _columns(made["columnLineage"].fields)
+    return made
+
+
+def _columns(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return objects in place of mappings: Airflow masks all of one whose key is, say, token."""
+    from openlineage.client.facet_v2 import column_lineage_dataset as client
+
+    return {
+        name: client.Fields(inputFields=[client.InputField(**read) for read in one["inputFields"]])
+        for name, one in fields.items()
+    }
+
+
+@cache
+def _class_of(key: str) -> Any:
+    """Return the client's class of a standard facet, or one of its kind made from our schema."""
     from openlineage.client import facet_v2
 
-    made = {}
-    for key, values in stated.items():
+    if key in CLASSES:
         module, name = CLASSES[key]
-        made[key] = getattr(getattr(facet_v2, module), name)(**values, producer=PRODUCER)
-    return made
+        return getattr(getattr(facet_v2, module), name)
+    import attr
+
+    schema = schema_of(key)
+    return attr.make_class(
+        schema.name,
+        {name: attr.field(default=None, kw_only=True) for name in schema.fields},
+        bases=(getattr(facet_v2, f"{schema.entity}Facet"),),
+        slots=True,
+        class_body={"__module__": __name__, "_get_schema": staticmethod(lambda: schema.url)},
+    )
+
+
+def __getattr__(name: str) -> Any:
+    """Return a class that was made from a schema, so that its facets can be copied and pickled."""
+    for key, published in PUBLISHED.items():
+        if published.endswith(f"/{name}"):
+            return _class_of(key)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -18,12 +18,19 @@ register.<source> -> raw data -> prepare -> data -> train -> model version -> va
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from airflow_mlgov.lineage import datasets, facets
-from airflow_mlgov.lineage.datasets import ApprovalRef, DataRef, Dataset, ModelRef
-from airflow_mlgov.lineage.facets import Check, Facets
+from airflow_mlgov.lineage.datasets import (
+    ApprovalRef,
+    DataRef,
+    Dataset,
+    Deployment,
+    ModelFacts,
+    ModelRef,
+)
+from airflow_mlgov.lineage.facets import Check, Facet, Facets
 from airflow_mlgov.records.digest import Digest
 
 
@@ -48,6 +55,10 @@ class StepLineage:
         known = tuple(dataset for dataset in self.inputs if dataset.is_known_at_start)
         return StepLineage(inputs=known, job_facets=self.job_facets)
 
+    def stating(self, **run_facets: Facet) -> StepLineage:
+        """Return the step with more facets about its run."""
+        return replace(self, run_facets={**self.run_facets, **run_facets})
+
     def sources(self, *, known_at_start: bool) -> tuple[Dataset, ...]:
         """Return the inputs to register before the START event, or else before the end's."""
         return tuple(
@@ -59,23 +70,40 @@ class StepLineage:
 
 @dataclass(frozen=True, slots=True)
 class Training:
-    """How a model version was trained.
+    """How a model version is trained.
 
     Attributes:
         script: Path of the training script.
-        code: Digest of it; None if it is not known.
+        code: Digest of it.
         parameters: What it was given.
         seed: For its random generators.
         platform: Where it ran (``local``).
-        variant: ``candidate`` or ``challenger``.
     """
 
     script: str
-    code: Digest | None
+    code: Digest
     parameters: Mapping[str, Any]
     seed: int
     platform: str
-    variant: str
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """What came of a training.
+
+    Attributes:
+        model: The version that was registered.
+        facts: What is known of it.
+        inputs: Digest of each input by the name that the script knows it by.
+        evidence: Digest of the training record.
+        entry_key: Of the ledger entry ``model.trained``.
+    """
+
+    model: ModelRef
+    facts: ModelFacts
+    inputs: Mapping[str, Digest]
+    evidence: Digest
+    entry_key: str
 
 
 def register_source(source: Dataset) -> StepLineage:
@@ -120,29 +148,44 @@ def validate_data(
 
 
 def train(
-    inputs: Sequence[DataRef], training: Training, model: ModelRef | None = None
+    inputs: Sequence[DataRef], training: Training, trained: Trained | None = None
 ) -> StepLineage:
     """Return the step that trains a model version.
 
     Args:
         inputs: Data that the script was given.
         training: How.
-        model: The version that was registered; None before there is one.
+        trained: What came of it; None before there is anything.
     """
-    stated = {**training.parameters, "seed": training.seed}
-    outputs = (datasets.write_model(model, variant=training.variant),) if model else ()
-    return StepLineage(
+    given = {**training.parameters, "seed": training.seed, "platform": training.platform}
+    step = StepLineage(
         inputs=_read_all(inputs),
-        outputs=outputs,
-        run_facets={
-            "executionParameters": facets.execution_parameters(
-                stated | {"platform": training.platform}
-            )
-        },
+        run_facets={"executionParameters": facets.execution_parameters(given)},
         job_facets={
             "sourceCodeLocation": facets.source_code_location(training.script, training.code)
         },
     )
+    if trained is None:
+        return step
+    model = datasets.write_model(trained.model, trained.facts, inputs)
+    return replace(step, outputs=(model,)).stating(mlgov_training=_training(training, trained))
+
+
+def _training(training: Training, trained: Trained) -> Facet:
+    return {
+        "model": trained.model.model,
+        "variant": trained.facts.variant,
+        "platform": training.platform,
+        "code_sha256": str(training.code),
+        "seed": training.seed,
+        "parameters_sha256": str(facets.digest_of(dict(training.parameters))),
+        "inputs": [
+            {"name": name, "sha256": str(digest)}
+            for name, digest in list(trained.inputs.items())[: facets.MAX_ITEMS]
+        ],
+        "evidence_sha256": str(trained.evidence),
+        "entry_key": trained.entry_key,
+    }
 
 
 def validate_model(
@@ -193,50 +236,38 @@ def request(asked: ApprovalRef, evidence: Sequence[Dataset]) -> StepLineage:
     )
 
 
-def decide(
-    asked: ApprovalRef, *, is_granted: bool | None, facts: Mapping[str, str] | None = None
-) -> StepLineage:
+def decide(asked: ApprovalRef, *, is_granted: bool | None) -> StepLineage:
     """Return the step in which people decide; their names stay in the erasable ledger.
 
     Args:
         asked: The request.
         is_granted: What was decided; None while it waits.
-        facts: What to show of the decision (``decided_at``, ``expires_at``, ``least_assurance``),
-            times as text.
     """
     records = {
         True: (datasets.approval_dataset(asked),),
         False: (datasets.denial_dataset(asked),),
         None: (),
     }
-    decision = {True: "granted", False: "denied", None: "open"}[is_granted]
-    stated = {
-        "decision": decision,
-        "target": asked.target,
-        "request": str(asked.request),
-        **(facts or {}),
-    }
     return StepLineage(
         inputs=(datasets.as_read(datasets.request_dataset(asked)),),
         outputs=records[is_granted],
-        run_facets={"executionParameters": facets.execution_parameters(stated)},
         job_facets={"jobType": facets.job_type("DECISION")},
     )
 
 
-def promote(asked: ApprovalRef, *, is_done: bool) -> StepLineage:
+def promote(asked: ApprovalRef, made: Deployment | None = None) -> StepLineage:
     """Return the step that puts an approved version into use.
 
     Args:
         asked: The approval that it rests on.
-        is_done: Whether the alias was moved.
+        made: The promotion; None before the alias was moved.
     """
     return StepLineage(
         inputs=(
             datasets.read_model(asked.version),
             datasets.as_read(datasets.approval_dataset(asked)),
         ),
-        outputs=(datasets.endpoint_dataset(asked),) if is_done else (),
+        outputs=(datasets.endpoint_dataset(asked, made),) if made else (),
     )
 
 

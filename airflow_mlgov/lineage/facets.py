@@ -1,5 +1,7 @@
 """Standard OpenLineage facets as plain values, and which class of the client each becomes.
 
+Our own facets are what their schemas say (`airflow_mlgov.lineage.facet_schemas`).
+
 A facet here is what stands in its JSON, without ``_producer`` and ``_schemaURL``;
 `airflow_mlgov.lineage.emission` adds those. Every facet is kept small: an event stays under 50 kB,
 and what is longer is named by its digest.
@@ -14,6 +16,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeAlias
 
+from airflow_mlgov.lineage.names import DatasetName
 from airflow_mlgov.records.digest import Digest
 from airflow_mlgov.records.governance import Outcome, TestResult
 
@@ -31,6 +34,7 @@ MAX_DOCUMENTATION = 4_000
 
 CLASSES = MappingProxyType(
     {
+        "columnLineage": ("column_lineage_dataset", "ColumnLineageDatasetFacet"),
         "dataQualityAssertions": (
             "data_quality_assertions_dataset",
             "DataQualityAssertionsDatasetFacet",
@@ -91,9 +95,19 @@ class Check:
         )
 
 
+def known(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values that are known: neither None nor an empty text."""
+    return {key: value for key, value in values.items() if value not in (None, "")}
+
+
+def digest_of(value: Any) -> Digest:
+    """Return the digest of JSON values: keys sorted, no spaces, ASCII only."""
+    return Digest.of(json.dumps(value, sort_keys=True, separators=(",", ":")).encode("ascii"))
+
+
 def dataset_type(kind: str, sub_type: str = "") -> Facet:
     """Return ``datasetType``: ``FILE``, ``TABLE``, ``MODEL`` ... and what kind of it."""
-    return _known({"datasetType": kind, "subType": sub_type})
+    return known({"datasetType": kind, "subType": sub_type})
 
 
 def version(digest: Digest) -> Facet:
@@ -125,6 +139,36 @@ def schema(fields: Sequence[tuple[str, str]]) -> Facet:
     return {"fields": [{"name": name, "type": kind} for name, kind in fields[:MAX_ITEMS]]}
 
 
+def column_lineage(
+    fields: Sequence[tuple[str, str]], inputs: Sequence[tuple[DatasetName, Sequence[str]]]
+) -> Facet:
+    """Return ``columnLineage`` of fields that inputs have columns for, by name; empty if none.
+
+    It lists so many fields that they come from at most `MAX_ITEMS` columns.
+
+    Args:
+        fields: Of the output, as (name, type).
+        inputs: Each with the names of its columns.
+    """
+    found: dict[str, Any] = {}
+    room = MAX_ITEMS
+    for name, _ in fields:
+        read = [
+            {
+                "namespace": dataset.namespace,
+                "name": dataset.name,
+                "field": name,
+                "transformations": [{"type": "DIRECT", "subtype": "IDENTITY", "masking": False}],
+            }
+            for dataset, columns in inputs
+            if name in columns
+        ]
+        room -= len(read)
+        if read and room >= 0:
+            found[name] = {"inputFields": read}
+    return {"fields": found} if found else {}
+
+
 def statistics(*, rows: int | None, size_bytes: int | None) -> Facet:
     """Return ``inputStatistics`` or ``outputStatistics``; empty if neither is known."""
     return {
@@ -136,7 +180,7 @@ def assertions(checks: Sequence[Check]) -> Facet:
     """Return ``dataQualityAssertions``, the one facet that Marquez's pages colour."""
     return {
         "assertions": [
-            _known(
+            known(
                 {
                     "assertion": check.name,
                     "success": check.passed,
@@ -153,7 +197,7 @@ def tests(checks: Sequence[Check]) -> Facet:
     """Return ``test``: what was checked in this run, and how it came out."""
     return {
         "tests": [
-            _known(
+            known(
                 {
                     "name": f"{check.name}({check.column})" if check.column else check.name,
                     "status": "pass" if check.passed else "fail",
@@ -199,10 +243,6 @@ def _details(check: Check) -> dict[str, str]:
 
 def _failures_first(checks: Sequence[Check]) -> list[Check]:
     return sorted(checks, key=lambda check: (check.passed, not check.blocking))[:MAX_ITEMS]
-
-
-def _known(values: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in values.items() if value != ""}
 
 
 def _text(value: Any) -> str:

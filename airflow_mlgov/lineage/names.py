@@ -16,6 +16,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from urllib.parse import SplitResult, quote, unquote, urlsplit
+from uuid import NAMESPACE_URL, uuid5
 
 from airflow_mlgov.errors import ConfigurationError
 from airflow_mlgov.records.digest import Digest
@@ -148,6 +149,16 @@ def register_job(source: DatasetName) -> str:
     place = place or source.name
     distinct = Digest.of(f"{source.namespace}\n{place}".encode())
     return check_job_name(f"register.{quote(PurePosixPath(place).name)}.{distinct.hex[:8]}")
+
+
+def approval_run_id(request: Digest, part: str) -> str:
+    """Return the run id of a request or a decision: always the same for the same request.
+
+    Args:
+        request: Digest of the request.
+        part: ``request`` or ``decide``.
+    """
+    return str(uuid5(NAMESPACE_URL, f"urn:airflow-mlgov:{part}:{request}"))
 
 
 def _check_namespace(namespace: str) -> None:

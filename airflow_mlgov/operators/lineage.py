@@ -27,6 +27,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 from urllib.parse import unquote, urlsplit
 
+from airflow_mlgov.hooks.listening import is_listening
+
 if TYPE_CHECKING:
     import jinja2
     from airflow.providers.openlineage.extractors import OperatorLineage
@@ -165,15 +167,6 @@ def local_file(uri: str) -> Path | None:
 
 def _is_quick_to_hash(file: Path) -> bool:
     return not file.is_file() or file.stat().st_size <= HASH_LIMIT_BYTES
-
-
-def is_listening() -> bool:
-    """Tell whether the OpenLineage provider is installed and has somewhere to send events to."""
-    try:
-        from airflow.providers.openlineage import conf
-    except ImportError:
-        return False
-    return not conf.is_disabled()
 
 
 def quietly(build: Callable[[], T]) -> T | None:

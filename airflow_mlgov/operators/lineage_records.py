@@ -2,19 +2,35 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 from airflow_mlgov.errors import VersionNotFoundError
+from airflow_mlgov.operators.lineage import quietly
 
 if TYPE_CHECKING:
-    from airflow_mlgov.lineage.datasets import ApprovalRef, Dataset, ModelRef
+    from datetime import datetime
+
+    from airflow_mlgov.lineage.datasets import (
+        ApprovalRef,
+        DataRef,
+        Dataset,
+        Deployment,
+        ModelRef,
+    )
+    from airflow_mlgov.lineage.events import Trained
+    from airflow_mlgov.lineage.facets import Facet
     from airflow_mlgov.policy.inventory import InventoryEntry
+    from airflow_mlgov.policy.tally import Tally
     from airflow_mlgov.records.digest import Digest
     from airflow_mlgov.records.governance import ApprovalRequest
     from airflow_mlgov.service.allow_use import AnyClearance
+    from airflow_mlgov.service.approvals import Standing
     from airflow_mlgov.service.governance import Governance
-    from airflow_mlgov.service.ledger import LedgerView
+    from airflow_mlgov.service.ledger import LedgerView, SealedReceipt
     from airflow_mlgov.service.ports import RegistryVersion
+    from airflow_mlgov.service.train import TrainedModel
+    from airflow_mlgov.service.validate_model import Validated, Validation
 
 
 def version_on_record(gov: Governance, view: LedgerView, model: str, manifest: Digest) -> ModelRef:
@@ -88,6 +104,212 @@ def approval_in_use(
             request = Digest.parse(body["request_sha256"])
             return ApprovalRef(version, target, request, "breakglass" in body)
     return None
+
+
+def training_data(gov: Governance, trained: TrainedModel) -> list[DataRef]:
+    """Return what a training read, with the columns of what was validated before."""
+    from airflow_mlgov.lineage.datasets import DataRef
+
+    def columns(digest: Digest) -> tuple[tuple[str, str], ...]:
+        found = quietly(lambda: columns_on_record(gov, gov.ledger.view(), trained.model, digest))
+        return found or ()
+
+    return [
+        DataRef(used.uri, used.sha256, size_bytes=used.size_bytes, fields=columns(used.sha256))
+        for used in trained.inputs
+    ]
+
+
+def trained_version(gov: Governance, trained: TrainedModel) -> Trained:
+    """Return what came of a training."""
+    from airflow_mlgov.lineage.datasets import ModelFacts
+    from airflow_mlgov.lineage.events import Trained
+    from airflow_mlgov.policy.tiers import tier
+
+    entry, files = gov.model(trained.model), trained.manifest.files
+    facts = ModelFacts(
+        registry=trained.registered.registry,
+        variant=trained.variant,
+        model_class=entry.model_class,
+        tier=quietly(lambda: tier(entry, gov.pack_for(entry))),
+        files=len(files),
+        size_bytes=sum(file.size_bytes for file in files),
+        fields=tuple((field["name"], field["type"]) for field in trained.signature["inputs"]),
+    )
+    return Trained(
+        model=version_of(entry, trained.manifest.digest, trained.registered),
+        facts=facts,
+        inputs={used.name: used.sha256 for used in trained.inputs},
+        evidence=trained.evidence,
+        entry_key=trained.entry_key,
+    )
+
+
+def columns_on_record(
+    gov: Governance, view: LedgerView, model: str, digest: Digest
+) -> tuple[tuple[str, str], ...]:
+    """Return the columns of data that were validated for a model; empty if they were not.
+
+    Args:
+        gov: Governance to read evidence with.
+        view: Verified ledger.
+        model: Inventory id.
+        digest: Of the data.
+
+    Raises:
+        EvidenceError: The evidence is missing or altered; a retry does not help.
+    """
+    from airflow_mlgov.records.digest import Digest
+
+    for entry in reversed(view.select("data.validated", model=model)):
+        if entry.body["sha256"] == str(digest):
+            kept = json.loads(gov.evidence.get(Digest.parse(entry.body["evidence_sha256"])))
+            return tuple(
+                (column["name"], column["type"]) for column in kept["fingerprint"]["schema"]
+            )
+    return ()
+
+
+def deployment_of(
+    view: LedgerView, asked: ApprovalRef, *, registry: str, alias: str
+) -> Deployment | None:
+    """Return a promotion as the ledger has it, or None.
+
+    Args:
+        view: Verified ledger.
+        asked: What the promotion rests on.
+        registry: Kind of registry.
+        alias: That was moved.
+    """
+    from airflow_mlgov.lineage.datasets import Deployment
+    from airflow_mlgov.records.clock import to_text
+
+    before: Digest | None = None
+    for entry in view.select("model.promoted", model=asked.version.model):
+        body = entry.body
+        if (body["target"], body["registry"], body["alias"]) != (asked.target, registry, alias):
+            continue
+        if body["request_sha256"] == str(asked.request):
+            return Deployment(registry, alias, to_text(entry.at), before)
+        before = entry.version
+    return None
+
+
+def validation_facet(entry: InventoryEntry, asked: Validation, validated: Validated) -> Facet:
+    """Return ``mlgov_validation``: how a validation came out, by digests and counts."""
+    from airflow_mlgov.lineage.facets import MAX_ITEMS, digest_of, known
+
+    return known(
+        {
+            "model": entry.id,
+            "version": str(asked.version),
+            "challenger": str(asked.challenger) if asked.challenger else None,
+            "plan": entry.model_class,
+            "plan_sha256": str(digest_of(validated.planned)),
+            "policy_sha256": str(validated.policy),
+            "development_sha256": str(asked.development.sha256),
+            "validation_sha256": str(asked.validation.sha256),
+            "evidence_sha256": str(validated.evidence),
+            "passed": validated.passed,
+            "results": validated.counts,
+            "findings": [finding.id for finding in validated.findings][:MAX_ITEMS],
+        }
+    )
+
+
+def request_facet(request: ApprovalRequest, count: Tally, asked_at: datetime) -> Facet:
+    """Return ``mlgov_approval`` of a request that waits, without naming anybody.
+
+    Args:
+        request: What is asked.
+        count: The votes so far.
+        asked_at: When it was put on record.
+    """
+    from airflow_mlgov.lineage.facets import known
+    from airflow_mlgov.records.clock import to_text
+
+    filled = [vote.assurance for seat in count.seats for vote in seat.votes]
+    return known(
+        {
+            "model": request.model,
+            "version": str(request.version),
+            "target": request.target,
+            "request_sha256": str(request.digest),
+            "policy_sha256": str(request.policy),
+            "evidence": [
+                {"kind": kind, "sha256": str(digest)} for kind, digest in request.evidence
+            ],
+            "decision": count.decision.value,
+            "requested_at": to_text(asked_at),
+            "seats": [
+                {"role": of.seat.role, "needed": of.seat.count, "filled": len(of.votes)}
+                for of in count.seats
+            ],
+            "least_assurance": min(filled, default=None),
+        }
+    )
+
+
+def approval_facet(standing: Standing) -> Facet:
+    """Return ``mlgov_approval``: a request and where it stands, without naming anybody."""
+    from airflow_mlgov.lineage.facets import known
+    from airflow_mlgov.policy.tally import Decision
+    from airflow_mlgov.records.clock import to_text
+
+    count, asked_at = standing.count, standing.entry.at
+    is_granted, decided_at = standing.decision is Decision.GRANTED, standing.decided_at
+    return {
+        **request_facet(standing.request, count, asked_at),
+        **known(
+            {
+                "denied_because": standing.denied_because,
+                "decided_at": to_text(decided_at) if decided_at else None,
+                "waited_s": (decided_at - asked_at).total_seconds() if decided_at else None,
+                "expires_at": to_text(standing.expires_at) if standing.expires_at else None,
+                "conditions": _conditions(standing) if is_granted and count.conditions else None,
+            }
+        ),
+    }
+
+
+def _conditions(standing: Standing) -> Facet:
+    said = standing.count.conditions.as_json()
+    if "segments" in said:
+        said["segments"] = [
+            {"column": column, "values": list(values)}
+            for column, values in said["segments"].items()
+        ]
+    return said
+
+
+def checkpoint_facet(gov: Governance, kind: str, receipt: SealedReceipt) -> Facet:
+    """Return ``mlgov_checkpoint``: the ledger when a run had written its entry.
+
+    Args:
+        gov: Governance with the ledger.
+        kind: Of the entry.
+        receipt: Of the entry.
+    """
+    return {
+        "origin": gov.ledger.origin,
+        "size": receipt.tree_size,
+        "root_hash": receipt.root_hash,
+        "entry_kind": kind,
+        "entry_key": receipt.key,
+        "entry_index": receipt.index,
+    }
+
+
+def governed_facet(entry: InventoryEntry, role: str, version: Digest | None = None) -> Facet:
+    """Return ``mlgov_governed``: which model a task trains or uses.
+
+    Args:
+        entry: The model.
+        role: ``train`` or ``use``.
+        version: Which version, if known.
+    """
+    stated = {"model": entry.id, "role": role, "mode": entry.mode.value}
+    return stated | ({"version": str(version)} if version else {})
 
 
 def _version(

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from airflow_mlgov.lineage.events import StepLineage
     from airflow_mlgov.service.approvals import Use
+    from airflow_mlgov.service.governance import Governance
     from airflow_mlgov.service.promote import Promotion
 
 
@@ -76,9 +77,9 @@ class PromoteModelOperator(LineageMixin, BaseOperator):
         use = self._use(context)
         with governed_run():
             version = Digest.parse(self.version) if self.version else None
-            registry = open_registry(self.registry_conn_id)
-            promotion = promote(open_governance(), registry, use, version)
-        self.keep_lineage(lambda: self._lineage_of(promotion))
+            gov, registry = open_governance(), open_registry(self.registry_conn_id)
+            promotion = promote(gov, registry, use, version)
+        self.keep_lineage(lambda: self._lineage_of(gov, promotion))
         clearance, registered = promotion.clearance, promotion.version
         basis = rests_on(clearance)
         self.log.info(
@@ -126,15 +127,23 @@ class PromoteModelOperator(LineageMixin, BaseOperator):
         if approval is None:
             unapproved = version_on_record(gov, view, self.model, version)
             return events.StepLineage(inputs=(read_model(unapproved),))
-        return events.promote(asked_for(gov, view, approval.request), is_done=False)
+        return events.promote(asked_for(gov, view, approval.request))
 
-    def _lineage_of(self, promotion: Promotion) -> StepLineage:
+    def _lineage_of(self, gov: Governance, promotion: Promotion) -> StepLineage:
         from airflow_mlgov.lineage import events
-        from airflow_mlgov.operators.lineage_records import cleared_by, version_of
-        from airflow_mlgov.wiring import open_governance
+        from airflow_mlgov.operators.lineage_records import (
+            checkpoint_facet,
+            cleared_by,
+            deployment_of,
+            version_of,
+        )
 
-        clearance = promotion.clearance
-        entry = open_governance().model(self.model)
-        version = version_of(entry, clearance.version, promotion.version)
-        asked = cleared_by(clearance, version)
-        return events.promote(asked, is_done=True)
+        clearance, registered = promotion.clearance, promotion.version
+        asked = cleared_by(
+            clearance, version_of(gov.model(self.model), clearance.version, registered)
+        )
+        made = deployment_of(
+            gov.ledger.view(), asked, registry=registered.registry, alias=self.alias
+        )
+        checkpoint = checkpoint_facet(gov, "model.promoted", promotion.receipt)
+        return events.promote(asked, made).stating(mlgov_checkpoint=checkpoint)

@@ -14,8 +14,10 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from airflow_mlgov.lineage.events import StepLineage, Training
-    from airflow_mlgov.service.ports import Platform
+    from airflow_mlgov.records.digest import Digest
+    from airflow_mlgov.service.governance import Governance
     from airflow_mlgov.service.train import TrainedModel
+    from airflow_mlgov.service.training_platform import Platform
 
 
 class TrainModelOperator(LineageMixin, BaseOperator):
@@ -109,9 +111,9 @@ class TrainModelOperator(LineageMixin, BaseOperator):
         )
         with governed_run():
             self._running = open_platform(self.platform)
-            registry = open_registry(self.registry_conn_id)
-            trained = train(order, open_governance(), self._running, registry, self._log_line)
-        self.keep_lineage(lambda: self._lineage_of(trained))
+            registry, gov = open_registry(self.registry_conn_id), open_governance()
+            trained = train(order, gov, self._running, registry, self._log_line)
+        self.keep_lineage(lambda: self._lineage_of(gov, trained))
         self.log.info(
             "Model %s: version %s is registered as %s (%s).",
             self.model,
@@ -132,36 +134,28 @@ class TrainModelOperator(LineageMixin, BaseOperator):
     def lineage_before(self, context: Context | None) -> StepLineage | None:
         """Return the files that the script will be given."""
         del context
-        from airflow_mlgov.lineage import events
-
-        inputs = [self.data_before(path) for path in self.inputs.values()]
-        return events.train(inputs, self._training())
-
-    def _training(self) -> Training:
         from pathlib import Path
 
-        from airflow_mlgov.lineage.events import Training
+        from airflow_mlgov.lineage import events
         from airflow_mlgov.service.provenance import hash_script
 
-        return Training(
-            script=self.script,
-            code=hash_script(Path(self.script)),
-            parameters=self.parameters,
-            seed=self.seed,
-            platform=self.platform,
-            variant=self.variant,
+        inputs = [self.data_before(path) for path in self.inputs.values()]
+        return events.train(inputs, self._training(hash_script(Path(self.script))))
+
+    def _training(self, code: Digest) -> Training:
+        from airflow_mlgov.lineage.events import Training
+
+        return Training(self.script, code, self.parameters, self.seed, self.platform)
+
+    def _lineage_of(self, gov: Governance, trained: TrainedModel) -> StepLineage:
+        from airflow_mlgov.lineage import events
+        from airflow_mlgov.operators.lineage_records import (
+            checkpoint_facet,
+            trained_version,
+            training_data,
         )
 
-    def _lineage_of(self, trained: TrainedModel) -> StepLineage:
-        from airflow_mlgov.lineage import events
-        from airflow_mlgov.lineage.datasets import DataRef
-        from airflow_mlgov.operators.lineage_records import version_of
-        from airflow_mlgov.wiring import open_governance
-
-        inputs = [
-            self.placed(DataRef(used.uri, used.sha256, size_bytes=used.size_bytes))
-            for used in trained.inputs
-        ]
-        entry = open_governance().model(self.model)
-        model = version_of(entry, trained.manifest.digest, trained.registered)
-        return events.train(inputs, self._training(), model)
+        inputs = [self.placed(data) for data in training_data(gov, trained)]
+        step = events.train(inputs, self._training(trained.code), trained_version(gov, trained))
+        checkpoint = checkpoint_facet(gov, "model.registered", trained.receipt)
+        return step.stating(mlgov_checkpoint=checkpoint)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from airflow_mlgov.lineage.events import StepLineage
+    from airflow_mlgov.service.governance import Governance
     from airflow_mlgov.service.validate_data import CheckableData, ValidatedData
 
 
@@ -85,8 +86,9 @@ class ValidateDataOperator(LineageMixin, BaseOperator):
                 suite=read_suite(self.suite),
                 source=source_of(context),
             )
-            result = validate_data(open_governance(), validation, self._source())
-            self.keep_lineage(lambda: self._lineage_of(result))
+            gov = open_governance()
+            result = validate_data(gov, validation, self._source())
+            self.keep_lineage(lambda: self._lineage_of(gov, result))
             result.refuse_failed()
         return result.as_json()
 
@@ -111,10 +113,11 @@ class ValidateDataOperator(LineageMixin, BaseOperator):
         data = self.data_before(source.uri)
         return events.validate_data(data, dataset=self.dataset or source.name)
 
-    def _lineage_of(self, result: ValidatedData) -> StepLineage:
+    def _lineage_of(self, gov: Governance, result: ValidatedData) -> StepLineage:
         from airflow_mlgov.lineage import events
         from airflow_mlgov.lineage.datasets import DataRef
         from airflow_mlgov.lineage.facets import Check
+        from airflow_mlgov.operators.lineage_records import checkpoint_facet
 
         data = DataRef(
             result.uri,
@@ -132,9 +135,11 @@ class ValidateDataOperator(LineageMixin, BaseOperator):
             )
             for outcome in result.outcomes
         ]
-        return events.validate_data(
+        step = events.validate_data(
             self.placed(data), dataset=result.dataset, evidence=result.evidence, checks=checks
         )
+        checkpoint = checkpoint_facet(gov, "data.validated", result.receipt)
+        return step.stating(mlgov_checkpoint=checkpoint)
 
 
 def _check_one_source(data: Any, sql_conn_id: str | None, table: str | None) -> None:

@@ -105,7 +105,7 @@ class ValidateModelOperator(LineageMixin, BaseOperator):
             asked, models = self._score(gov, open_registry(self.registry_conn_id), context)
             validated: Validated = service.validate_model(gov, asked)
             self._report(validated)
-            self.keep_lineage(lambda: self._lineage_after(entry, models, asked, validated))
+            self.keep_lineage(lambda: self._lineage_after(gov, models, asked, validated))
         return {
             "model": self.model,
             "version": str(asked.version),
@@ -219,7 +219,7 @@ class ValidateModelOperator(LineageMixin, BaseOperator):
 
     def _lineage_after(
         self,
-        entry: InventoryEntry,
+        gov: Governance,
         models: Sequence[tuple[Digest, RegistryVersion]],
         asked: Validation,
         validated: Validated,
@@ -227,9 +227,14 @@ class ValidateModelOperator(LineageMixin, BaseOperator):
         from airflow_mlgov.lineage import events
         from airflow_mlgov.lineage.datasets import DataRef
         from airflow_mlgov.lineage.facets import Check
-        from airflow_mlgov.operators.lineage_records import version_of
+        from airflow_mlgov.operators.lineage_records import (
+            checkpoint_facet,
+            validation_facet,
+            version_of,
+        )
 
-        return events.validate_model(
+        entry = gov.model(self.model)
+        step = events.validate_model(
             [version_of(entry, digest, known) for digest, known in models],
             [
                 self.placed(DataRef(data.uri, data.sha256, data.sample.rows, data.size_bytes))
@@ -237,6 +242,10 @@ class ValidateModelOperator(LineageMixin, BaseOperator):
             ],
             evidence=validated.evidence,
             checks=[Check.of(result) for result in validated.results],
+        )
+        return step.stating(
+            mlgov_validation=validation_facet(entry, asked, validated),
+            mlgov_checkpoint=checkpoint_facet(gov, "model.validated", validated.receipt),
         )
 
 

@@ -17,7 +17,7 @@ from airflow_mlgov.service.allow_use import (
 from airflow_mlgov.service.approvals import Use, requests
 from airflow_mlgov.service.break_glass import glass_in_force
 from airflow_mlgov.service.governance import Governance
-from airflow_mlgov.service.ledger import EntryDraft
+from airflow_mlgov.service.ledger import EntryDraft, SealedReceipt
 from airflow_mlgov.service.ports import Registry, RegistryVersion
 from airflow_mlgov.service.verify_use import (
     ASK,
@@ -35,10 +35,12 @@ class Promotion:
     Attributes:
         clearance: What it rests on.
         version: Where the version lives.
+        receipt: Of ``model.promoted``, under a signed checkpoint.
     """
 
     clearance: AnyClearance
     version: RegistryVersion
+    receipt: SealedReceipt
 
 
 def version_asked_by_run(gov: Governance, use: Use) -> Digest:
@@ -94,9 +96,9 @@ def promote(
             verified_files(registry, registered, asked, Path(private))
         _consume(gov, clearance)
     registry.set_alias(registered, use.alias)
-    _record_promotion(gov, clearance, registered)
+    receipt = _record_promotion(gov, clearance, registered)
     _settle_alias(gov, registry, use, registered)
-    return Promotion(clearance, registered)
+    return Promotion(clearance, registered, receipt)
 
 
 def _consume(gov: Governance, clearance: AnyClearance) -> None:
@@ -130,7 +132,9 @@ def _consume(gov: Governance, clearance: AnyClearance) -> None:
         ) from error
 
 
-def _record_promotion(gov: Governance, clearance: AnyClearance, version: RegistryVersion) -> None:
+def _record_promotion(
+    gov: Governance, clearance: AnyClearance, version: RegistryVersion
+) -> SealedReceipt:
     use = clearance.use
     draft = EntryDraft(
         kind="model.promoted",
@@ -147,7 +151,7 @@ def _record_promotion(gov: Governance, clearance: AnyClearance, version: Registr
         identity=(str(rests_on(clearance)), use.target, version.registry, use.alias),
         source=use.source,
     )
-    gov.ledger.seal(gov.ledger.append(draft))
+    return gov.ledger.seal(gov.ledger.append(draft))
 
 
 def _settle_alias(gov: Governance, registry: Registry, use: Use, mine: RegistryVersion) -> None:

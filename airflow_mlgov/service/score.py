@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import MappingProxyType
@@ -24,7 +24,7 @@ from airflow_mlgov.service.conditions import (
     refuse_unchecked_data,
 )
 from airflow_mlgov.service.governance import Governance
-from airflow_mlgov.service.ledger import EntryDraft
+from airflow_mlgov.service.ledger import EntryDraft, SealedReceipt
 from airflow_mlgov.service.ports import Registry, RegistryVersion
 from airflow_mlgov.service.verify_use import (
     STOPPED,
@@ -47,12 +47,14 @@ class ModelInUse:
             verify.
         registered: The version as the registry knows it.
         clearance: What the use rests on; None in a mode below ``enforce`` if a check failed.
+        receipt: Of ``model.scored``, under a signed checkpoint; None if a check failed.
     """
 
     path: Path
     version: Digest | None
     registered: RegistryVersion
     clearance: AnyClearance | None
+    receipt: SealedReceipt | None = None
 
 
 class Admission:
@@ -143,14 +145,16 @@ def model_in_use(gov: Governance, registry: Registry, use: Use) -> Iterator[Mode
                     registry.fetch(registered, Path(unverified)), None, registered, None
                 )
             return
-        _record_use(gov, model)
-        yield model
+        yield replace(model, receipt=_record_use(gov, model))
 
 
-def check_use(gov: Governance, open_registry: Callable[[], Registry], use: Use, kind: str) -> None:
+def check_use(
+    gov: Governance, open_registry: Callable[[], Registry], use: Use, kind: str
+) -> ModelInUse | None:
     """Verify the version in use for a task that loads it by itself, and note that this was done.
 
-    What the task loads then is not known: it may be another version, or changed since.
+    What the task loads then is not known: it may be another version, or changed since. Returned is
+    what was verified, its files gone; None in a mode below ``enforce`` if a check failed.
 
     Args:
         gov: Governance.
@@ -179,8 +183,9 @@ def check_use(gov: Governance, open_registry: Callable[[], Registry], use: Use, 
             refuse_hidden_rows(model.clearance, "The task loads the model by itself.")
     except GuardRefusedError as refusal:
         _refuse_unless_on_trial(entry, refusal)
-    else:
-        _record_use(gov, model, kind, {"loaded_by": "task"})
+        return None
+    _record_use(gov, model, kind, {"loaded_by": "task"})
+    return model
 
 
 def _refuse_unless_on_trial(entry: InventoryEntry, refusal: GuardRefusedError) -> None:
@@ -212,9 +217,9 @@ def _verified(
 
 def _record_use(
     gov: Governance, model: ModelInUse, kind: str = "model.scored", more: Mapping[str, str] = _NONE
-) -> None:
+) -> SealedReceipt | None:
     if model.clearance is None:
-        return
+        return None
     use, source = model.clearance.use, model.clearance.use.source
     task = (*map(str, source.task), str(source.try_number))
     draft = EntryDraft(
@@ -232,4 +237,4 @@ def _record_use(
         identity=(str(model.version), use.target, str(rests_on(model.clearance)), *task),
         source=source,
     )
-    gov.ledger.seal(gov.ledger.append(draft))
+    return gov.ledger.seal(gov.ledger.append(draft))

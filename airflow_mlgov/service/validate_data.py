@@ -16,7 +16,7 @@ from airflow_mlgov.records.source import Source
 from airflow_mlgov.service.disclosure import kept_counts, kept_observation
 from airflow_mlgov.service.fingerprint import Fingerprint
 from airflow_mlgov.service.governance import Governance
-from airflow_mlgov.service.ledger import EntryDraft
+from airflow_mlgov.service.ledger import EntryDraft, SealedReceipt
 from airflow_mlgov.service.suite_file import Expectation, Suite
 
 DOCUMENT_TYPE = "data_validation"
@@ -175,6 +175,7 @@ class ValidatedData:
         fingerprint: What was checked.
         outcomes: One for each expectation, in the suite's order.
         evidence: Digest of the evidence document.
+        receipt: Of ``data.validated``, under a signed checkpoint.
     """
 
     dataset: str
@@ -183,6 +184,7 @@ class ValidatedData:
     fingerprint: Fingerprint
     outcomes: tuple[ExpectationOutcome, ...]
     evidence: Digest
+    receipt: SealedReceipt
 
     @property
     def passed(self) -> bool:
@@ -261,7 +263,7 @@ def validate_data(
     evidence = gov.evidence.put(
         json.dumps(document, sort_keys=True, ensure_ascii=True, allow_nan=False).encode("ascii")
     )
-    _record(gov, validation, document, evidence)
+    receipt = _record(gov, validation, document, evidence)
     return ValidatedData(
         dataset=document["dataset"],
         uri=document["uri"],
@@ -269,6 +271,7 @@ def validate_data(
         fingerprint=checked.fingerprint,
         outcomes=outcomes,
         evidence=evidence,
+        receipt=receipt,
     )
 
 
@@ -332,7 +335,7 @@ def _statistics(outcomes: tuple[ExpectationOutcome, ...]) -> dict[str, int]:
 
 def _record(
     gov: Governance, validation: DataValidation, document: dict[str, Any], evidence: Digest
-) -> None:
+) -> SealedReceipt:
     source = validation.source
     task = (source.dag_id, source.run_id, source.task_id, str(source.map_index))
     fingerprint = document["fingerprint"]
@@ -355,4 +358,4 @@ def _record(
             source=source,
         )
     )
-    gov.ledger.seal(receipt)
+    return gov.ledger.seal(receipt)

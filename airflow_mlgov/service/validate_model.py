@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -80,6 +80,8 @@ class Validated:
         evidence: Digest of the report.
         results: In the plan's order.
         findings: What the failed tests opened, or had opened before.
+        planned: The plan, as the report has it.
+        policy: Digest of the pack that fixed it.
         receipt: Of ``model.validated``, under a signed checkpoint.
     """
 
@@ -88,6 +90,8 @@ class Validated:
     evidence: Digest
     results: tuple[TestResult, ...]
     findings: tuple[Finding, ...]
+    planned: tuple[Mapping[str, Any], ...]
+    policy: Digest
     receipt: SealedReceipt
 
     @property
@@ -162,7 +166,16 @@ def validate_model(gov: Governance, asked: Validation) -> Validated:
     put_pack_on_record(gov, gov.ledger.view(), pack)
     _open_findings(gov, asked, entry, evidence, list(zip(findings, _failed(results), strict=True)))
     sealed = _put_on_record(gov, asked, evidence, pack, results)
-    return Validated(entry.id, asked.version, evidence, results, findings, sealed)
+    return Validated(
+        model=entry.id,
+        version=asked.version,
+        evidence=evidence,
+        results=results,
+        findings=findings,
+        planned=tuple(document["planned"]),
+        policy=pack.digest,
+        receipt=sealed,
+    )
 
 
 def _put_on_record(

@@ -3,10 +3,11 @@
 `check_events` reads the whole file and raises `AssertionError` in plain words at the first thing
 that is wrong: an event or facet that its published schema refuses, a name that Marquez would break
 on, a dataset that is read before anybody wrote it, a chain from scores back to the raw data with a
-link missing. The end-to-end tests and the demo call it; ``python tests/e2e/lineage_checks.py
-events.jsonl`` prints the summary.
+link missing. ``python tests/e2e/lineage_checks.py events.jsonl [NAME ...]`` prints the summary; a
+NAME is a person whom no facet of governance may name.
 
-Nothing here uses our own code: what it checks must be readable from the events alone.
+Nothing here uses our own code: what it checks must be readable from the events alone, and from the
+schemas, OpenLineage's and ours.
 """
 
 from __future__ import annotations
@@ -16,15 +17,19 @@ import os
 import re
 import sys
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+OUR_SCHEMAS = Path(__file__).resolve().parents[2] / "airflow_mlgov" / "lineage" / "schemas"
 DEFAULT_SPEC_DIR = Path(__file__).resolve().parents[3] / "shared" / "data" / "openlineage-spec"
 EVENT = "https://openlineage.io/spec/2-0-2/OpenLineage.json#/$defs/RunEvent"
 OURS = "urn:airflow-mlgov:"
 NAMESPACE = re.compile(r"\A[a-zA-Z:;=/0-9_.@+-]{1,1024}\Z")
 TERMINAL = {"COMPLETE", "FAIL", "ABORT"}
+CHAIN = ("ENDPOINT", "APPROVAL", "APPROVAL_REQUEST", "VALIDATION_REPORT", "MODEL_VERSION")
 MAX_EVENT_BYTES = 50_000
 
 Node = tuple[str, str]
@@ -56,7 +61,7 @@ class Graph:
 
 
 class Schemas:
-    """OpenLineage's published schemas, with their formats checked."""
+    """The published schemas, OpenLineage's and ours, with their formats checked."""
 
     def __init__(self, folder: Path) -> None:
         from jsonschema import FormatChecker
@@ -65,6 +70,7 @@ class Schemas:
         files = [*folder.glob("*.json"), *folder.glob("facets/*.json")]
         if not files:
             raise SpecMissingError(f"No OpenLineage schemas in {folder}; set OPENLINEAGE_SPEC_DIR.")
+        files += OUR_SCHEMAS.rglob("*.json")
         documents = [json.loads(file.read_text()) for file in files]
         resources = [(d["$id"], Resource.from_contents(d)) for d in documents]
         self.ids = {identifier for identifier, _ in resources}
@@ -88,6 +94,11 @@ class Schemas:
             for e in validator.iter_errors(value)
         ]
 
+    def unlisted(self, facet: dict[str, Any], url: str) -> list[str]:
+        """What a facet of ours holds that its schema does not list: it could be anything."""
+        known = self.registry.resolver().lookup(url).contents["allOf"][1]["properties"]
+        return [f"{key} is not listed" for key in facet if key[0] != "_" and key not in known]
+
     def check_event(self, event: Event, where: str) -> int:
         """Check an event and its facets; return how many facets had a schema of their own."""
         problems = self.errors(event, EVENT)
@@ -97,6 +108,7 @@ class Schemas:
             url = facet.get("_schemaURL", "")
             if url.partition("#")[0] in self.ids:
                 problems = self.errors(facet, url)
+                problems += self.unlisted(facet, url) if url.startswith(OURS) else []
                 assert not problems, f"{where}: facet {key!r} is not what {url} says: {problems}"
                 checked += 1
             else:
@@ -143,12 +155,17 @@ def read_events(path: Path) -> list[Event]:
 
 
 def check_events(
-    path: str | Path, *, needs_scores: bool = True, all_closed: bool = True
+    path: str | Path,
+    people: Sequence[str] = (),
+    *,
+    needs_scores: bool = True,
+    all_closed: bool = True,
 ) -> dict[str, Any]:
     """Check a recorded file of events and return a summary.
 
     Args:
         path: ``events.jsonl`` of the file transport, in order of arrival.
+        people: Names that no facet of governance may hold, besides those of owners.
         needs_scores: Whether there must be at least one scored batch, and its chain be complete.
         all_closed: Whether every run must have ended; False while something still runs or waits.
 
@@ -161,12 +178,14 @@ def check_events(
     """
     events = read_events(Path(path))
     schemas = load_schemas()
+    named = {*people, *owners_of(events)}
     checked = 0
     for number, event in enumerate(events, start=1):
         where = f"event {number} ({event.get('eventType')} of {event.get('job', {}).get('name')})"
         checked += schemas.check_event(event, where) if schemas else 0
         check_names(event, where)
         check_facets(event, where)
+        check_people(event, where, named)
     check_causal_order(events)
     check_runs(events, all_closed=all_closed)
     check_approvals(events)
@@ -203,18 +222,13 @@ def check_names(event: Event, where: str) -> None:
     job = event["job"]["name"]
     assert re.fullmatch(r" *[!-~][ -~]*", job), f"{where}: job name {job!r}"
     for namespace, name in inputs_of(event) | outputs_of(event):
-        assert NAMESPACE.match(namespace), (
-            f"{where}: namespace {namespace!r} breaks Marquez's lists"
-        )
-        assert not namespace.lower().startswith("arn:"), (
-            f"{where}: namespace {namespace!r} is an ARN"
-        )
+        assert NAMESPACE.match(namespace), f"{where}: namespace {namespace!r} breaks Marquez"
+        assert not namespace.lower().startswith("arn:"), f"{where}: {namespace!r} is an ARN"
         assert name.strip(), f"{where}: an empty dataset name"
         assert "\0" not in name, f"{where}: dataset name {name!r}"
         assert ":" not in namespace or not name[0].isdigit(), f"{where}: {name!r} reads as a port"
-    for key, facet in facets_of(event):
-        if key == "symlinks":
-            raise AssertionError(f"{where}: a symlink, which two versions could share: {facet}")
+    linked = dict(facets_of(event)).get("symlinks")
+    assert not linked, f"{where}: a symlink, which two versions could share: {linked}"
 
 
 def check_facets(event: Event, where: str) -> None:
@@ -227,6 +241,24 @@ def check_facets(event: Event, where: str) -> None:
             assert "***" not in json.dumps(facet), f"{where}: facet {key!r} was masked: {facet}"
     size = len(json.dumps(event).encode())
     assert size < MAX_EVENT_BYTES, f"{where}: {size} bytes, more than {MAX_EVENT_BYTES}"
+
+
+def owners_of(events: list[Event]) -> set[str]:
+    """Who owns what, by our own statement: the one place where lineage names people."""
+    return {
+        owner["name"].rpartition(":")[2]
+        for event in events
+        for key, facet in facets_of(event)
+        if key == "ownership" and facet["_producer"].startswith(OURS)
+        for owner in facet["owners"]
+    }
+
+
+def check_people(event: Event, where: str, people: set[str]) -> None:
+    """Facets of governance name nobody."""
+    ours = [facet for _, facet in facets_of(event) if facet["_schemaURL"].startswith(OURS)]
+    named = people.intersection(re.findall(r"[\w.@-]+", json.dumps(ours)))
+    assert not named, f"{where}: a facet of governance names {sorted(named)}"
 
 
 def check_causal_order(events: list[Event]) -> None:
@@ -251,7 +283,7 @@ def check_runs(events: list[Event], *, all_closed: bool) -> None:
         assert ends or not all_closed, f"a run of {job} never ended"
         assert not ends or run[-1] in ends, f"a run of {job} goes on after its end"
         starts = [event for event in run if event["eventType"] == "START"]
-        lone = job.startswith("register.")
+        lone = job.startswith("register.") or job.endswith(".by_hand")
         assert starts or lone, f"a run of {job} has no START"
         for start in starts:
             for end in ends:
@@ -275,9 +307,24 @@ def check_approvals(events: list[Event]) -> None:
         decided = [name for name in outputs if "/approval/" in name or "/denial/" in name]
         asked = [name for name in outputs if "/request/" in name]
         assert not (asked and decided), f"{event['job']['name']} both asks and decides"
+        for name in (*asked, *decided):
+            check_decision(event, name)
         for name in decided:
             request = re.sub(r"/(approval|denial)/", "/request/", name)
             assert inputs_of(event) == {("mlgov", request)}, f"{name} does not rest on its request"
+
+
+def check_decision(event: Event, record: str) -> None:
+    """A request and a decision state what was decided, and at the very times of their runs."""
+    facet = event["run"].get("facets", {}).get("mlgov_approval")
+    assert facet, f"{record} is written by a run that states no mlgov_approval"
+    decision = {"request": "open", "approval": "granted", "denial": "denied"}[record.split("/")[2]]
+    assert facet["decision"] == decision, f"{record}: its run says {facet['decision']!r}"
+    read = datetime.fromisoformat
+    times = [read(facet[name]) for name in ("requested_at", "decided_at") if name in facet]
+    assert times[-1:] == [read(event["eventTime"])], f"{record}: its run ended at another time"
+    waited = (times[-1] - times[0]).total_seconds()
+    assert waited == facet.get("waited_s", 0) >= 0, f"{record}: waited {waited} s, says otherwise"
 
 
 def check_model_writers(events: list[Event], graph: Graph) -> None:
@@ -319,13 +366,7 @@ def check_chains(graph: Graph, *, needs_scores: bool) -> list[dict[str, Any]]:
     for scores in dict.fromkeys(scored):
         upstream = graph.upstream(scores)
         found = {graph.types.get(node, "") for node in upstream}
-        for kind in (
-            "ENDPOINT",
-            "APPROVAL",
-            "APPROVAL_REQUEST",
-            "VALIDATION_REPORT",
-            "MODEL_VERSION",
-        ):
+        for kind in CHAIN:
             assert kind in found, f"{scores[1]} does not lead back to any {kind}"
         raw = _raw_data(graph, upstream)
         chains.append(
@@ -354,4 +395,4 @@ def _raw_data(graph: Graph, upstream: set[Node]) -> set[Node]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(check_events(sys.argv[1]), indent=2))
+    print(json.dumps(check_events(sys.argv[1], sys.argv[2:]), indent=2))

@@ -528,6 +528,9 @@ def test_lineage_names_the_file_the_report_and_each_check(
         expectation["type"] for expectation in SUITE["expectations"]
     }
     assert [check["success"] for check in checks] == [is_good, *[True] * 6]
+    checkpoint = after.run_facets["mlgov_checkpoint"]
+    assert checkpoint["entry_kind"] == "data.validated"
+    assert checkpoint["entry_index"] < checkpoint["size"]
 
 
 def test_no_folder_is_left_behind(run, csv: Path, tmp_path: Path, monkeypatch) -> None:

@@ -6,7 +6,7 @@ import importlib.util
 import json
 import os
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import ModuleType
@@ -17,15 +17,24 @@ import pytest
 from openlineage.client.serde import Serde
 
 from airflow_mlgov.lineage import datasets, emission, events
-from airflow_mlgov.lineage.datasets import ApprovalRef, DataRef, ModelRef
-from airflow_mlgov.lineage.events import StepLineage, Training
+from airflow_mlgov.lineage.datasets import ApprovalRef, DataRef, Deployment, ModelFacts, ModelRef
+from airflow_mlgov.lineage.events import StepLineage, Trained, Training
 from airflow_mlgov.lineage.facets import Check
+from airflow_mlgov.operators.run_facts import RunFacts
+from airflow_mlgov.records.clock import to_text
 from airflow_mlgov.records.digest import Digest
 
 NAMESPACE = "bank"
 NOW = datetime(2026, 11, 23, 9, tzinfo=UTC)
+DECIDED = NOW + timedelta(days=3)
 
-RAW = DataRef("/data/taiwan_credit.csv", Digest.of(b"raw"), rows=30_000, size_bytes=2_862_995)
+RAW = DataRef(
+    "/data/taiwan_credit.csv",
+    Digest.of(b"raw"),
+    rows=30_000,
+    size_bytes=2_862_995,
+    fields=(("LIMIT_BAL", "int64"), ("AGE", "int64"), ("DEFAULT", "int64")),
+)
 HOLDOUT = DataRef("/data/holdout.csv", Digest.of(b"holdout"), rows=6_000)
 FEATURES = DataRef("/data/applications.csv", Digest.of(b"features"), rows=1_000)
 SCORES = DataRef(
@@ -54,9 +63,82 @@ CHECKS = (
         "stability.psi", passed=False, blocking=False, expected="warn above 0.10", actual="0.124"
     ),
 )
-TRAINING = Training(
-    "/dags/train.py", Digest.of(b"code"), {"C": 0.1, "bins": [1, 2]}, 42, "local", "candidate"
+TRAINING = Training("/dags/train.py", Digest.of(b"code"), {"C": 0.1, "bins": [1, 2]}, 42, "local")
+FACTS = ModelFacts(
+    registry="mlflow",
+    variant="candidate",
+    model_class="binary_classifier",
+    tier=2,
+    files=2,
+    size_bytes=4_096,
+    fields=(("LIMIT_BAL", "double"), ("AGE", "long"), ("UTILISATION", "double")),
 )
+TRAINED = Trained(
+    model=MODEL,
+    facts=FACTS,
+    inputs={"development": Digest.of(b"raw")},
+    evidence=Digest.of(b"training record"),
+    entry_key=str(Digest.of(b"entry")),
+)
+DEPLOYMENT = Deployment("mlflow", "champion", "2026-11-23T10:00:01.000Z", Digest.of(b"before"))
+VALIDATION = {
+    "model": "retail_pd",
+    "version": str(MODEL.manifest),
+    "challenger": str(Digest.of(b"challenger")),
+    "plan": "binary_classifier",
+    "plan_sha256": str(Digest.of(b"plan")),
+    "policy_sha256": str(Digest.of(b"policy")),
+    "development_sha256": str(Digest.of(b"raw")),
+    "validation_sha256": str(Digest.of(b"holdout")),
+    "evidence_sha256": str(REPORT),
+    "passed": True,
+    "results": {"pass": 1, "warn": 1, "fail": 0},
+    "findings": ["F-0123abcd"],
+}
+OPEN = {
+    "model": "retail_pd",
+    "version": str(MODEL.manifest),
+    "target": "production",
+    "request_sha256": str(ASKED.request),
+    "policy_sha256": str(Digest.of(b"policy")),
+    "evidence": [{"kind": "model.validated", "sha256": str(REPORT)}],
+    "decision": "open",
+    "requested_at": to_text(NOW),
+    "seats": [{"role": "model owner", "needed": 1, "filled": 0}],
+}
+GRANTED = {
+    **OPEN,
+    "decision": "granted",
+    "decided_at": to_text(DECIDED),
+    "waited_s": 259_200.0,
+    "expires_at": "2027-11-26T09:00:00.000Z",
+    "seats": [{"role": "model owner", "needed": 1, "filled": 1}],
+    "least_assurance": "L1",
+    "conditions": {
+        "end_date": "2027-06-30",
+        "max_rows_per_run": 30_000,
+        "segments": [{"column": "EDUCATION", "values": ["1", "2"]}],
+        "data_validation": True,
+    },
+}
+GOVERNED = {
+    "model": "retail_pd",
+    "role": "use",
+    "mode": "enforce",
+    "version": str(MODEL.manifest),
+}
+
+
+def ledger(kind: str) -> dict[str, Any]:
+    """The ledger after an entry of a kind."""
+    return {
+        "origin": "example.com/mlgov",
+        "size": 12,
+        "root_hash": "ab" * 32,
+        "entry_kind": kind,
+        "entry_key": str(Digest.of(kind.encode())),
+        "entry_index": 11,
+    }
 
 
 def finished_steps() -> dict[str, StepLineage]:
@@ -68,18 +150,30 @@ def finished_steps() -> dict[str, StepLineage]:
     return {
         "validate_data": events.validate_data(
             RAW, dataset="taiwan_credit", evidence=DATA_EVIDENCE, checks=CHECKS[:1]
+        ).stating(mlgov_checkpoint=ledger("data.validated")),
+        "train": events.train([RAW], TRAINING, TRAINED).stating(
+            mlgov_checkpoint=ledger("model.registered")
         ),
-        "train": events.train([RAW], TRAINING, MODEL),
         "validate_model": events.validate_model(
             [MODEL], [RAW, HOLDOUT], evidence=REPORT, checks=CHECKS[1:]
+        ).stating(mlgov_validation=VALIDATION, mlgov_checkpoint=ledger("model.validated")),
+        "gate.request": events.request(ASKED, evidence).stating(mlgov_approval=OPEN),
+        "gate.decide": events.decide(ASKED, is_granted=True).stating(
+            mlgov_approval=GRANTED, mlgov_checkpoint=ledger("approval.granted")
         ),
-        "gate.request": events.request(ASKED, evidence),
-        "gate.decide": events.decide(
-            ASKED, is_granted=True, facts={"decided_at": "2026-11-23T10:00:00Z"}
+        "promote": events.promote(ASKED, DEPLOYMENT).stating(
+            mlgov_checkpoint=ledger("model.promoted")
         ),
-        "promote": events.promote(ASKED, is_done=True),
-        "score": events.score(ASKED, [FEATURES], [SCORES]),
+        "score": events.score(ASKED, [FEATURES], [SCORES]).stating(
+            mlgov_governed=GOVERNED, mlgov_checkpoint=ledger("model.scored")
+        ),
     }
+
+
+def complete_event(step: StepLineage) -> dict[str, Any]:
+    """The COMPLETE event of a step, as it is sent."""
+    run = emission.Run(NAMESPACE, "retail_pd.task", str(uuid4()))
+    return dict(json.loads(Serde.to_json(emission.run_event(step, run, "COMPLETE", NOW))))
 
 
 @dataclass
@@ -102,8 +196,16 @@ class Recorder:
         run = emission.Run(NAMESPACE, f"retail_pd.{task}", str(uuid4()), parent)
         for source in step.sources(known_at_start=True):
             self._send(emission.registration(source, NAMESPACE, self._tick()))
-        self._send(emission.run_event(step.at_start(), run, "START", self._tick()))
-        self._send(emission.run_event(step, run, end, self._tick()))
+        started, ended, start = self._tick(), self._tick(), step.at_start()
+        if "mlgov_approval" in step.run_facets:  # the gate's own runs, with the ledger's times
+            started = ended = NOW
+            if task == "gate.decide":
+                ended, start = (
+                    DECIDED,
+                    events.decide(ASKED, is_granted=None).stating(mlgov_approval=OPEN),
+                )
+        self._send(emission.run_event(start, run, "START", started))
+        self._send(emission.run_event(step, run, end, ended))
 
     def whole(self, steps: dict[str, StepLineage]) -> list[dict[str, Any]]:
         self.dag_run = str(uuid4())
@@ -130,6 +232,18 @@ def steps() -> dict[str, StepLineage]:
 @pytest.fixture
 def recorded(steps: dict[str, StepLineage]) -> list[dict[str, Any]]:
     return Recorder().whole(steps)
+
+
+@pytest.fixture
+def rare() -> dict[str, Any]:
+    """Facets that hold what those of a good run do not: a denial, broken glass, a skip by hand."""
+    emergency = events.promote(replace(ASKED, is_emergency=True), DEPLOYMENT)
+    denied = {**GRANTED, "decision": "denied", "denied_because": "withdrawn by who asked"}
+    return {
+        "mlgov_approval": denied,
+        "mlgov_deployment": emergency.outputs[0].facets["mlgov_deployment"],
+        "mlgov_governed": RunFacts("use", state="skipped", is_by_hand=True).facet,
+    }
 
 
 @pytest.fixture(scope="session")

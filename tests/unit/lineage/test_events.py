@@ -6,15 +6,17 @@ from typing import Any
 import pytest
 
 from airflow_mlgov.lineage import datasets, events
-from airflow_mlgov.lineage.datasets import DataRef, ModelRef
-from airflow_mlgov.lineage.events import StepLineage, Training
+from airflow_mlgov.lineage.datasets import DataRef, ModelFacts, ModelRef
+from airflow_mlgov.lineage.events import StepLineage, Trained, Training
 from airflow_mlgov.records.digest import Digest
 
 RAW = DataRef("/data/raw.csv", Digest.of(b"raw"))
 MODEL = ModelRef(
     "retail_pd", "mlflow://h:5000", "retail_pd", "7", Digest.of(b"m"), "For cards.", "olivia"
 )
-TRAINING = Training("/dags/train.py", None, {}, 1, "local", "candidate")
+TRAINING = Training("/dags/train.py", Digest.of(b"code"), {}, 1, "local")
+FACTS = ModelFacts("mlflow", "candidate")
+TRAINED = Trained(MODEL, FACTS, {}, Digest.of(b"record"), str(Digest.of(b"entry")))
 
 
 def names(found: tuple[datasets.Dataset, ...]) -> set[tuple[str, str]]:
@@ -89,7 +91,7 @@ def test_a_source_is_registered_in_the_words_of_its_readers() -> None:
             events.validate_data(RAW, dataset="raw"),
             events.validate_data(RAW, dataset="raw", evidence=Digest.of(b"e")),
         ),
-        (events.train([RAW], TRAINING), events.train([RAW], TRAINING, MODEL)),
+        (events.train([RAW], TRAINING), events.train([RAW], TRAINING, TRAINED)),
         (
             events.validate_model([MODEL], [RAW]),
             events.validate_model([MODEL], [RAW], evidence=Digest.of(b"e")),
@@ -106,7 +108,7 @@ def test_a_step_reads_the_same_before_and_after_and_writes_only_afterwards(
 
 def test_what_only_the_work_itself_names_is_left_out_at_the_start() -> None:
     frame = replace(RAW, uri="python:features.load", is_known_at_start=False)
-    step = events.train([RAW, frame], TRAINING, MODEL)
+    step = events.train([RAW, frame], TRAINING, TRAINED)
     assert names(step.at_start().inputs) == names((datasets.read_data(RAW),))
     assert names(step.sources(known_at_start=False)) == names((datasets.read_data(frame),))
     assert step.at_start().outputs == ()
@@ -132,9 +134,7 @@ def test_nobody_is_named_but_the_owner_in_the_inventory(steps: dict[str, StepLin
 
 def test_a_model_version_is_told_apart_by_number_and_described_by_digest() -> None:
     other = replace(MODEL, version="8", manifest=Digest.of(b"other"))
-    first, second = (
-        datasets.write_model(version, variant="candidate") for version in (MODEL, other)
-    )
+    first, second = (datasets.write_model(version, FACTS) for version in (MODEL, other))
     assert first.name != second.name
     assert first.facets["version"] == {"datasetVersion": str(MODEL.manifest)}
     assert first.facets["datasetType"] == {"datasetType": "MODEL", "subType": "MODEL_VERSION"}

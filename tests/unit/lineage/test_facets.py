@@ -7,7 +7,9 @@ import pytest
 
 from airflow_mlgov.lineage import facets
 from airflow_mlgov.lineage.emission import PRODUCER
+from airflow_mlgov.lineage.facet_schemas import PUBLISHED
 from airflow_mlgov.lineage.facets import Check
+from airflow_mlgov.lineage.names import DatasetName
 from airflow_mlgov.records.digest import Digest
 from airflow_mlgov.records.governance import Outcome, TestResult
 
@@ -55,6 +57,34 @@ def test_failures_are_listed_before_the_limit_cuts() -> None:
     assert listed[0]["assertion"] == "bad"
 
 
+def test_a_column_is_told_to_be_where_a_field_comes_from_if_it_has_its_name() -> None:
+    a, b = DatasetName("file", "/a.csv@1"), DatasetName("file", "/b.csv@2")
+    fields = [("AGE", "long"), ("LIMIT", "double"), ("age", "long")]
+    stated = facets.column_lineage(fields, [(a, ["AGE", "ID"]), (b, ["AGE", "LIMIT"])])
+    read = {
+        name: [(field["name"], field["field"]) for field in one["inputFields"]]
+        for name, one in stated["fields"].items()
+    }
+    assert read == {
+        "AGE": [("/a.csv@1", "AGE"), ("/b.csv@2", "AGE")],
+        "LIMIT": [("/b.csv@2", "LIMIT")],
+    }
+    assert facets.column_lineage(fields, [(a, []), (b, ["ID"])]) == {}
+
+
+def test_a_field_is_told_with_all_its_columns_or_not_at_all() -> None:
+    inputs = [(DatasetName("file", f"/{n}.csv@1"), ["a", "b", "c"]) for n in range(15)]
+    stated = facets.column_lineage([("a", ""), ("b", ""), ("c", "")], inputs)
+    assert {name: len(one["inputFields"]) for name, one in stated["fields"].items()} == {
+        "a": 15,
+        "b": 15,
+    }
+
+
+def test_a_digest_of_json_is_of_one_form() -> None:
+    assert facets.digest_of({"b": [1], "a": "é"}) == Digest.of(b'{"a":"\\u00e9","b":[1]}')
+
+
 def test_a_full_facet_stays_small() -> None:
     long = "x" * 10_000
     checks = [
@@ -69,7 +99,7 @@ def test_a_full_facet_stays_small() -> None:
     assert len(facets.documentation(long)["description"]) == facets.MAX_DOCUMENTATION
 
 
-@pytest.mark.parametrize("key", sorted(facets.CLASSES))
+@pytest.mark.parametrize("key", sorted([*facets.CLASSES, *PUBLISHED]))
 def test_every_facet_matches_its_published_schema(
     key: str, schemas: Any, recorded: list[dict[str, Any]], checks: Any
 ) -> None:
@@ -82,7 +112,8 @@ def test_every_facet_matches_its_published_schema(
     assert seen, f"no step of a whole run states {key!r}"
     for facet in seen:
         assert schemas.errors(facet, facet["_schemaURL"]) == []
-        assert facet["_schemaURL"].startswith("https://openlineage.io/spec/facets/")
+        where = "urn:airflow-mlgov:" if key in PUBLISHED else "https://openlineage.io/"
+        assert facet["_schemaURL"].startswith(f"{where}spec")
 
 
 def test_the_schema_check_can_fail(schemas: Any) -> None:

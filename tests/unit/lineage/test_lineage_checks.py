@@ -114,6 +114,42 @@ def too_long(events: Events) -> None:
     )
 
 
+def decision_without_times(events: Events) -> None:
+    del at(events, "retail_pd.gate.decide")["run"]["facets"]["mlgov_approval"]["decided_at"]
+
+
+def decision_without_facet(events: Events) -> None:
+    del at(events, "retail_pd.gate.decide")["run"]["facets"]["mlgov_approval"]
+
+
+def decision_at_another_time(events: Events) -> None:
+    at(events, "retail_pd.gate.decide")["eventTime"] = "2026-11-26T09:00:00.050+00:00"
+
+
+def other_wait(events: Events) -> None:
+    at(events, "retail_pd.gate.decide")["run"]["facets"]["mlgov_approval"]["waited_s"] = 0.05
+
+
+def other_decision(events: Events) -> None:
+    facet = at(events, "retail_pd.gate.decide")["run"]["facets"]["mlgov_approval"]
+    facet["decision"] = "denied"
+
+
+def request_that_was_granted(events: Events) -> None:
+    granted = at(events, "retail_pd.gate.decide")["run"]["facets"]["mlgov_approval"]
+    at(events, "retail_pd.gate.request")["run"]["facets"]["mlgov_approval"] = granted
+
+
+def owner_named(events: Events) -> None:
+    facet = at(events, "retail_pd.gate.decide")["run"]["facets"]["mlgov_approval"]
+    facet["seats"][0]["role"] = "olivia"
+
+
+def voter_listed(events: Events) -> None:
+    facet = at(events, "retail_pd.gate.decide")["run"]["facets"]["mlgov_approval"]
+    facet["voter"] = "vic"
+
+
 BREAKS: list[tuple[Callable[[Events], None], str]] = [
     (without_registration, "nobody has written yet"),
     (reader_first, "nobody has written yet"),
@@ -131,6 +167,14 @@ BREAKS: list[tuple[Callable[[Events], None], str]] = [
     (approval_not_used, "does not lead back to any APPROVAL"),
     (nothing_scored, "nothing was scored"),
     (too_long, "more than 50000"),
+    (decision_without_times, "'decided_at' is a required property"),
+    (decision_without_facet, "states no mlgov_approval"),
+    (decision_at_another_time, "ended at another time"),
+    (other_wait, "waited 259200.0 s"),
+    (other_decision, "its run says 'denied'"),
+    (request_that_was_granted, "its run says 'granted'"),
+    (owner_named, "names \\['olivia'\\]"),
+    (voter_listed, "voter is not listed"),
 ]
 
 
@@ -149,6 +193,15 @@ def test_a_schema_break_is_told(
     at(recorded, "retail_pd.validate_model")["run"]["facets"]["test"]["tests"][0]["status"] = 7
     with pytest.raises(AssertionError, match="facet 'test' is not what"):
         checks.check_events(write_events(recorded))
+
+
+def test_people_can_be_named_who_must_not_be_found(
+    recorded: Events, checks: Any, write_events: Any
+) -> None:
+    path = write_events(recorded)
+    checks.check_events(path, ["victor"])
+    with pytest.raises(AssertionError, match="names \\['local'\\]"):
+        checks.check_events(path, ["local"])
 
 
 def test_missing_schemas_are_an_error_in_ci_only(

@@ -186,7 +186,8 @@ def test_without_a_transport_nothing_is_built(raw: Path) -> None:
     code = """
 import sys
 from airflow.sdk import BaseOperator
-from airflow_mlgov.operators.lineage import LineageMixin, is_listening
+from airflow_mlgov.hooks.listening import is_listening
+from airflow_mlgov.operators.lineage import LineageMixin
 class Copy(LineageMixin, BaseOperator): pass
 task = Copy(task_id="copy")
 task.render_template_fields({})

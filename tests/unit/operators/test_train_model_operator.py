@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import importlib.util
+import json
 import sys
 import threading
 import time
@@ -14,9 +16,10 @@ from airflow_mlgov.errors import MlgovError, RegistryUnavailableError
 from airflow_mlgov.operators.train_model import TrainModelOperator
 from airflow_mlgov.policy.inventory_file import read_inventory
 from airflow_mlgov.records.clock import SystemClock
+from airflow_mlgov.records.digest import Digest
 from airflow_mlgov.records.people import Person
 from airflow_mlgov.service.governance import Governance
-from airflow_mlgov.service.ledger import Ledger
+from airflow_mlgov.service.ledger import EntryDraft, Ledger
 from airflow_mlgov.signers.file import open_signers
 from airflow_mlgov.stores.evidence import ObjectEvidenceStore
 from airflow_mlgov.stores.sqlite import SqliteStore
@@ -38,6 +41,20 @@ CONTEXT = {
     ),
     "dag_run": SimpleNamespace(triggering_user_name="erin"),
 }  # fmt: skip
+
+
+def load_lineage():
+    """What the tests of lineage share, which is no package."""
+    file = ROOT / "tests" / "unit" / "lineage" / "conftest.py"
+    spec = importlib.util.spec_from_file_location("lineage_of_trainings", file)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+lineage = load_lineage()
+checks, schemas = lineage.checks, lineage.schemas
 
 
 @pytest.fixture
@@ -89,6 +106,66 @@ def test_the_task_returns_what_the_ledger_says(governance, operator, capsys) -> 
     assert trained.person("developer") == Person("erin", "erin")
     assert (trained.source.dag_id, trained.source.task_id) == ("d", "train")
     assert "said by the script" in capsys.readouterr().out
+
+
+def test_lineage_states_the_version_the_training_and_the_ledger(
+    governance, operator, schemas, monkeypatch
+) -> None:
+    monkeypatch.setattr("airflow_mlgov.operators.lineage.is_listening", lambda: True)
+    task = operator()
+    sha256 = str(Digest.of((Path(task.inputs["development"])).read_bytes()))
+    schema = [{"name": "a", "type": "int64"}, {"name": "DEFAULT", "type": "int64"}]
+    validated(governance, sha256, schema)
+    validated(governance, str(Digest.of(b"other data")), [{"name": "c", "type": "int64"}])
+    answer = task.execute(CONTEXT)
+    event = lineage.complete_event(task._lineage)
+    assert schemas.check_event(event, "train") > 6
+    trained, registered = governance.ledger.view().select("model.trained", "model.registered")
+    facets = event["run"]["facets"]
+    training = facets["mlgov_training"]
+    assert training["entry_key"] == trained.key
+    assert training["code_sha256"] == trained.body["code_sha256"]
+    assert training["evidence_sha256"] == trained.body["evidence_sha256"]
+    assert training["inputs"] == [{"name": "development", "sha256": sha256}]
+    assert training["parameters_sha256"] == str(Digest.of(b'{"depth":3}'))
+    assert facets["mlgov_checkpoint"]["entry_index"] == registered.index
+    (output,) = event["outputs"]
+    model = output["facets"]["mlgov_model"]
+    assert (model["version"], model["files"], model["registry_version"]) == (
+        answer["version"],
+        1,
+        answer["registry_version"],
+    )
+    assert "tier" not in model, "no pack is at hand, and nothing else is lost of it"
+    assert output["facets"]["schema"]["fields"] == [{"name": "a", "type": "long"}]
+    (data,) = event["inputs"]
+    columns = output["facets"]["columnLineage"]["fields"]
+    assert list(columns) == ["a"]
+    (read,) = columns["a"]["inputFields"]
+    assert (read["namespace"], read["name"]) == (data["namespace"], data["name"])
+
+
+def validated(governance: Governance, sha256: str, schema: list[dict[str, str]]) -> None:
+    evidence = governance.evidence.put(json.dumps({"fingerprint": {"schema": schema}}).encode())
+    body = {
+        "dataset": "data",
+        "sha256": sha256,
+        "passed": True,
+        "evidence_sha256": str(evidence),
+    }
+    draft = EntryDraft("data.validated", "retail_pd", None, body, (sha256,))
+    governance.ledger.seal(governance.ledger.append(draft))
+
+
+def test_columns_of_data_that_nobody_validated_are_not_known(
+    governance, operator, monkeypatch
+) -> None:
+    monkeypatch.setattr("airflow_mlgov.operators.lineage.is_listening", lambda: True)
+    task = operator()
+    task.execute(CONTEXT)
+    (model,) = task._lineage.outputs
+    assert "columnLineage" not in model.facets
+    assert "schema" in model.facets
 
 
 def test_a_failing_script_fails_the_task_for_good(governance, operator) -> None:

@@ -51,14 +51,18 @@ constant = 0.5
 """
 
 
-def load_fake(name: str):
-    spec = importlib.util.spec_from_file_location(name, ROOT / "tests" / "fakes" / f"{name}.py")
+def load(name: str, file: Path):
+    spec = importlib.util.spec_from_file_location(name, file)
     module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
     spec.loader.exec_module(module)
     return module
 
 
-FolderRegistry = load_fake("folder_registry").FolderRegistry
+FAKES = ROOT / "tests" / "fakes"
+FolderRegistry = load("folder_registry", FAKES / "folder_registry.py").FolderRegistry
+lineage = load("lineage_of_validations", ROOT / "tests" / "unit" / "lineage" / "conftest.py")
+checks, schemas = lineage.checks, lineage.schemas
 
 
 class Place:
@@ -342,7 +346,7 @@ def test_a_registry_out_of_reach_is_retried(place, monkeypatch):
     assert not isinstance(caught.value, AirflowFailException)
 
 
-def test_lineage_names_samples_and_versions_before_and_after(place):
+def test_lineage_names_samples_and_versions_before_and_after(place, schemas):
     version = place.train(1.0)
     operator = ValidateModelOperator(
         task_id="validate",
@@ -365,6 +369,21 @@ def test_lineage_names_samples_and_versions_before_and_after(place):
     assert [d.name.namespace for d in after.outputs]
     assert str(version) in str(after.inputs[0].facets["documentation"])
     assert Digest.parse(handed_on["evidence"]).hex[:12] in str(after.outputs[0].name)
+    event = lineage.complete_event(after)
+    schemas.check_event(event, "validate")
+    stated = event["run"]["facets"]["mlgov_validation"]
+    report = json.loads(place.gov.evidence.get(Digest.parse(handed_on["evidence"])))
+    plan = json.dumps(report["planned"], sort_keys=True, separators=(",", ":")).encode()
+    assert stated["plan_sha256"] == str(Digest.of(plan))
+    assert stated["policy_sha256"] == report["policy_sha256"]
+    assert (stated["results"], stated["findings"], stated["passed"]) == (
+        handed_on["results"],
+        handed_on["findings"],
+        handed_on["passed"],
+    )
+    assert stated["validation_sha256"] == report["data"]["validation"]["sha256"]
+    (entry,) = place.gov.ledger.view().select("model.validated")
+    assert event["run"]["facets"]["mlgov_checkpoint"]["entry_key"] == entry.key
 
 
 def test_what_is_templated():
