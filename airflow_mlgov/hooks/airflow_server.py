@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from airflow.sdk import BaseHook
 
 from airflow_mlgov.errors import ConfigurationError, MlgovError
+from airflow_mlgov.hooks.address import address_of
 from airflow_mlgov.hooks.airflow_api import AirflowApi, checked_address, log_in
-
-if TYPE_CHECKING:
-    from airflow.sdk import Connection
 
 
 class AirflowServerHook(BaseHook):
@@ -47,7 +45,7 @@ class AirflowServerHook(BaseHook):
                 f"Connection {self.airflow_conn_id!r} has no login and password.",
                 remedy="Make a user with the role viewer for it.",
             )
-        url = checked_address(_url_of(connection), f"in connection {self.airflow_conn_id!r}")
+        url = checked_address(address_of(connection), f"in connection {self.airflow_conn_id!r}")
         return AirflowApi(url, lambda: log_in(url, user, password))
 
     def test_connection(self) -> tuple[bool, str]:
@@ -65,11 +63,3 @@ class AirflowServerHook(BaseHook):
             "relabeling": {"host": "Address of the api-server"},
             "placeholders": {"host": "https://airflow.example.com"},
         }
-
-
-def _url_of(connection: Connection) -> str:
-    host = connection.host or ""
-    if "://" in host:
-        return host
-    port = f":{connection.port}" if connection.port else ""
-    return f"{connection.schema or 'http'}://{host}{port}"
