@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 INVENTORY_SCHEMA = "inventory-1"
 PACK_SCHEMA = "policy-pack-1"
 ANCHORS_SCHEMA = "anchors-1"
+LINEAGE_TARGETS_SCHEMA = "lineage-targets-1"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,3 @@
+"""Where lineage events go, one kind of place a file."""
+
+from __future__ import annotations
