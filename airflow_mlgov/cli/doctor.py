@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from airflow_mlgov.cli.installed import OK, REMARK, WRONG, Diagnosis, diagnose_packages
+from airflow_mlgov.cli.installed import MISSING, OK, REMARK, WRONG, Diagnosis, diagnose_packages
 from airflow_mlgov.cli.run import print_rows, reports_errors
 from airflow_mlgov.errors import EvidenceError, MlgovError, VersionNotFoundError
 from airflow_mlgov.records.digest import Digest
@@ -60,6 +60,7 @@ def _diagnose_reach(conn_id: str) -> Iterator[Diagnosis]:
     yield from _tried("inventory", "inventory_path", _see_inventory)
     yield from _tried("policy packs", "policy_path", _see_packs)
     yield from _attempt(f"registry {conn_id}", lambda: _see_registry(conn_id))
+    yield from _attempt("lineage", _see_lineage)
 
 
 def _tried(check: str, name: str, see: Callable[[str], Diagnosis]) -> Iterator[Diagnosis]:
@@ -226,6 +227,28 @@ def _see_registry(conn_id: str) -> Diagnosis:
     except VersionNotFoundError:
         return Diagnosis("", OK, "answers")
     return Diagnosis("", OK, "answers")
+
+
+def _see_lineage() -> Diagnosis:
+    """See what the deployment's own configuration makes of lineage; no DAG can change that."""
+    from airflow_mlgov.enforcement.lineage_rules import SILENCING
+
+    try:
+        from airflow.providers.openlineage import conf
+    except ImportError:
+        detail = "off: apache-airflow-providers-openlineage is not installed"
+        return Diagnosis("", MISSING, detail, "pip install 'airflow-mlgov[lineage]'")
+    if conf.is_disabled():
+        detail = "off: [openlineage] has 'disabled', or no transport"
+        return Diagnosis("", MISSING, detail, "Set [openlineage] transport.")
+    controls = [rule.get("controls", {}) for rule in conf.emission_policy()]
+    silent = sum(any(said.get(name) is False for name in SILENCING) for said in controls)
+    left_out = [f"{silent} rule(s) of emission_policy"] if silent else []
+    left_out += ["disabled_for_operators"] if conf.disabled_operators() else []
+    if left_out:
+        detail = f"on, but for what [openlineage] leaves out: {', '.join(left_out)}"
+        return Diagnosis("", REMARK, detail, "See that it leaves out no governed DAG.")
+    return Diagnosis("", OK, f"on, transport {conf.transport().get('type', 'of its own file')}")
 
 
 def _to_be_made(path: Path) -> Diagnosis:

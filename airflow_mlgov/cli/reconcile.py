@@ -59,6 +59,7 @@ def reconcile_command() -> ActionCommand:
 def reconcile(args: Namespace) -> None:
     """Compare, print what is said differently, and end with 1 if anything is."""
     from airflow_mlgov.hooks.airflow_api import AirflowApi
+    from airflow_mlgov.hooks.lineage_outbox import open_lineage_records
     from airflow_mlgov.service.reconcile import Scope
     from airflow_mlgov.service.reconcile import reconcile as compare
     from airflow_mlgov.wiring import open_governance, open_registry
@@ -66,7 +67,9 @@ def reconcile(args: Namespace) -> None:
     scope = Scope(args.model, _moment(args.since), args.repair_alias)
     cli_token()  # refused before anything is read
     airflow = AirflowApi(api_server_address(args.url), cli_token)
-    compared = compare(open_governance(), airflow, open_registry(args.registry_conn_id), scope)
+    lineage = open_lineage_records()
+    registry = open_registry(args.registry_conn_id)
+    compared = compare(open_governance(), airflow, registry, scope, lineage)
     if args.output in FOR_PROGRAMS:
         print_rows([_as_json(compared)], args.output)
     else:
@@ -122,6 +125,8 @@ def _print_for_people(compared: Reconciliation, output: str) -> None:
         f"Compared {to_text(compared.since)} to {to_text(compared.until)}: {counts}. "
         f"On record as entry {compared.receipt.index}."
     )
+    if "events" not in compared.counts:
+        tell("Lineage was not compared: [openlineage] transport is not the outbox.")
     if compared.found:
         print_rows([_row(found) for found in compared.found], output, title="Said differently")
     else:

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from airflow.sdk.bases.decorator import task_decorator_factory
 
 from airflow_mlgov.decorators.file_task import FileTaskOperator
+from airflow_mlgov.hooks.listening import is_listening
 from airflow_mlgov.operators.admitted_rows import shown_rows
-from airflow_mlgov.operators.lineage import is_listening, quietly
+from airflow_mlgov.operators.lineage import quietly
 from airflow_mlgov.operators.run import governed_run, source_of
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from airflow_mlgov.lineage.datasets import DataRef
     from airflow_mlgov.lineage.events import StepLineage
+    from airflow_mlgov.service.governance import Governance
     from airflow_mlgov.service.score import Admission, ModelInUse
 
 ARGUMENT = "governed_model"
@@ -123,7 +125,7 @@ class GovernedTaskOperator(FileTaskOperator):
                     admission.files()
                 read = quietly(self.files_read) if is_listening() else None
                 result = super().execute(context)
-                self.keep_lineage(lambda: self._lineage_of(model, read or []))
+                self.keep_lineage(lambda: self._lineage_of(gov, model, read or []))
                 return result
 
     def lineage_before(self, context: Context | None) -> StepLineage | None:
@@ -140,17 +142,28 @@ class GovernedTaskOperator(FileTaskOperator):
             return super().lineage_before(context)
         return events.score(asked, self.files_read())
 
-    def _lineage_of(self, model: ModelInUse, read: Sequence[DataRef]) -> StepLineage:
+    def _lineage_of(
+        self, gov: Governance, model: ModelInUse, read: Sequence[DataRef]
+    ) -> StepLineage:
         from airflow_mlgov.lineage import events
-        from airflow_mlgov.operators.lineage_records import cleared_by, version_of
-        from airflow_mlgov.wiring import open_governance
+        from airflow_mlgov.operators.lineage_records import (
+            checkpoint_facet,
+            cleared_by,
+            governed_facet,
+            version_of,
+        )
 
-        if model.clearance is None or model.version is None:
-            return events.prepare(read, self.files_written())
-        entry = open_governance().model(self.model)
+        entry = gov.model(self.model)
+        governed = governed_facet(entry, "use", model.version)
+        if model.clearance is None or model.version is None or model.receipt is None:
+            step = events.prepare(read, self.files_written())
+            return step.stating(mlgov_governed=governed)
         version = version_of(entry, model.version, model.registered)
         asked = cleared_by(model.clearance, version)
-        return events.score(asked, read, self.files_written())
+        return events.score(asked, read, self.files_written()).stating(
+            mlgov_governed=governed,
+            mlgov_checkpoint=checkpoint_facet(gov, "model.scored", model.receipt),
+        )
 
 
 def _handed_out(model: ModelInUse, admission: Admission) -> GovernedModel:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk.bases.decorator import task_decorator_factory
 
 from airflow_mlgov.decorators.file_task import FileTaskOperator
-from airflow_mlgov.operators.lineage import is_listening, quietly
+from airflow_mlgov.hooks.listening import is_listening
+from airflow_mlgov.operators.lineage import quietly
 
 if TYPE_CHECKING:
     from airflow.sdk import Context

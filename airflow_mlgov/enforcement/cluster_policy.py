@@ -12,6 +12,7 @@ every guarded task verify the approval for themselves.
 
 from __future__ import annotations
 
+import os
 from functools import lru_cache
 from typing import Any
 
@@ -23,6 +24,21 @@ GATE = "ApprovalGateOperator"
 PROMOTION = "PromoteModelOperator"
 SCORING = "GovernedTaskOperator"
 OURS = frozenset({GATE, PROMOTION, SCORING})
+
+
+def _lineage_environment() -> dict[str, str]:
+    prefixes = ("OPENLINEAGE_", "AIRFLOW__OPENLINEAGE__")
+    return {name: value for name, value in os.environ.items() if name.startswith(prefixes)}
+
+
+_GIVEN = _lineage_environment()
+
+
+@hookimpl(tryfirst=True)
+def get_dagbag_import_timeout(dag_file_path: str) -> None:  # noqa: ARG001
+    """Note what the deployment says about lineage; Airflow asks this before it reads a DAG file."""
+    _GIVEN.clear()
+    _GIVEN.update(_lineage_environment())
 
 
 @hookimpl
@@ -39,6 +55,12 @@ def dag_policy(dag: Any) -> None:
     from airflow_mlgov.enforcement.governed_dag import govern
 
     govern(dag, folder)
+
+
+def changed_environment() -> list[str]:
+    """Return the variables about lineage that the DAG file, or what it imports, has changed."""
+    now = _lineage_environment()
+    return sorted(name for name in _GIVEN.keys() | now if _GIVEN.get(name) != now.get(name))
 
 
 def class_names(task: Any) -> frozenset[str]:

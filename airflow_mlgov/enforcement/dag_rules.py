@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from airflow_mlgov.enforcement.cluster_policy import GATE, OURS, PROMOTION, SCORING, class_names
+from airflow_mlgov.enforcement.lineage_rules import lineage_problems
 from airflow_mlgov.enforcement.named_tasks import Named
 from airflow_mlgov.enforcement.task_settings import model_of, settings_of
 from airflow_mlgov.policy.inventory import Deed, InventoryEntry, Mode
@@ -49,14 +50,30 @@ def problems_of(
             yield Problem(text, modes[task.task_id])
     yield from _foreign_promotions(dag, ours, entries)
     yield from _named_problems(dag, named)
-    of_named = [entry.mode for said in named.values() for entry, _ in said]
-    if not ours and not of_named:
+    strictest = strictest_mode(dag, named, entries)
+    if strictest is None:
         return
-    strictest = Mode.strictest([*modes.values(), *of_named])
+    for text in lineage_problems(dag):
+        yield Problem(text, strictest)
     for task in dag.tasks:
         if STOCK_FORM in class_names(task) and GATE not in class_names(task):
             for text in _form_problems(task):
                 yield Problem(text, strictest)
+
+
+def strictest_mode(
+    dag: Any, named: Mapping[str, Sequence[Named]], entries: Mapping[str, InventoryEntry]
+) -> Mode | None:
+    """Return the strictest mode that holds for a DAG; None if it is not governed.
+
+    Args:
+        dag: As in `problems_of`.
+        named: As in `problems_of`.
+        entries: As in `problems_of`.
+    """
+    modes = [_mode_of(task, entries) for task in dag.tasks if OURS & class_names(task)]
+    modes += [entry.mode for said in named.values() for entry, _ in said]
+    return Mode.strictest(modes) if modes else None
 
 
 def _mode_of(task: Any, entries: Mapping[str, InventoryEntry]) -> Mode:

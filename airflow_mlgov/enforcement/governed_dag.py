@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from airflow_mlgov.enforcement.cluster_policy import OURS, class_names
-from airflow_mlgov.enforcement.dag_rules import problems_of
+from airflow_mlgov.enforcement.dag_rules import problems_of, strictest_mode
+from airflow_mlgov.enforcement.lineage_rules import can_be_silenced, opt_in
 from airflow_mlgov.enforcement.named_tasks import attach
 from airflow_mlgov.enforcement.task_settings import model_of
 from airflow_mlgov.errors import MlgovError
@@ -45,9 +46,13 @@ def govern(dag: Any, folder: InventoryFolder | None) -> None:
         raise AirflowClusterPolicyViolation(f"{dag.fileloc}: {' '.join(refused)}")
     for problem in problems:
         log.warning("%s: Mode %s: %s", dag.fileloc, problem.mode, problem.text)
-    for task_id, said in named.items():
-        if dag.has_task(task_id):
-            attach(dag.get_task(task_id), said)
+    is_enforced = strictest_mode(dag, named, entries) is Mode.ENFORCE
+    if is_enforced:
+        opt_in(dag)
+    for task in dag.tasks:
+        said = named.get(task.task_id, ())
+        if said or (is_enforced and can_be_silenced(task)):
+            attach(task, said, keeps_lineage=is_enforced)
 
 
 def _entries(dag: Any, folder: InventoryFolder) -> Mapping[str, InventoryEntry]:

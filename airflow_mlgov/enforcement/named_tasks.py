@@ -21,6 +21,7 @@ from pathlib import Path
 from types import MethodType
 from typing import Any
 
+from airflow_mlgov.enforcement.lineage_rules import keep_lineage_on
 from airflow_mlgov.policy.inventory import Deed, InventoryEntry, Mode, NamedTask
 
 Named = tuple[InventoryEntry, NamedTask]
@@ -29,15 +30,16 @@ _KINDS = {Deed.SCORE: "model.scored", Deed.DEPLOY: "model.deployed"}
 log = logging.getLogger(__name__)
 
 
-def attach(task: Any, named: Sequence[Named]) -> None:
+def attach(task: Any, named: Sequence[Named], *, keeps_lineage: bool = False) -> None:
     """Let a parsed task, mapped or not, be recorded or guarded when a worker runs it.
 
     Args:
         task: Operator of a DAG.
         named: As whose tasks the inventory names it.
+        keeps_lineage: Whether a run may not switch its lineage off.
     """
     own = vars(task)
-    own[_NAMED] = tuple(named)
+    own[_NAMED] = (tuple(named), keeps_lineage)
     # Bound to the task, so that a deep copy of its DAG is bound to the copy.
     if task.is_mapped:
         own["unmap"] = MethodType(_unmap, task)
@@ -46,15 +48,17 @@ def attach(task: Any, named: Sequence[Named]) -> None:
 
 
 def _prepare(task: Any) -> Any:
-    return _hook(type(task).prepare_for_execution(task), vars(task)[_NAMED])
+    return _hook(type(task).prepare_for_execution(task), *vars(task)[_NAMED])
 
 
 def _unmap(task: Any, resolve: Any) -> Any:
-    return _hook(type(task).unmap(task, resolve), vars(task)[_NAMED])
+    return _hook(type(task).unmap(task, resolve), *vars(task)[_NAMED])
 
 
-def _hook(task: Any, named: Sequence[Named]) -> Any:
+def _hook(task: Any, named: Sequence[Named], keeps_lineage: bool) -> Any:
     own = vars(task)
+    if keeps_lineage:
+        keep_lineage_on(task)
     guards = [_Guard(entry, said) for entry, said in named if said.does in _KINDS]
     if guards:
         own["_pre_execute_hook"] = _before(guards, own.get("_pre_execute_hook"))
@@ -92,6 +96,7 @@ class _Guard:
                 may help.
         """
         from airflow_mlgov.operators.run import governed_run, source_of
+        from airflow_mlgov.operators.run_facts import note_use
         from airflow_mlgov.service.approvals import Use
         from airflow_mlgov.service.score import check_use
         from airflow_mlgov.wiring import open_governance, open_registry
@@ -99,7 +104,8 @@ class _Guard:
         use = Use(self.entry.id, self.named.target, source_of(context), self.named.alias)
         with governed_run(), _breaking_nothing(self.entry):
             opened = partial(open_registry, self.named.registry_conn_id)
-            check_use(open_governance(), opened, use, _KINDS[self.named.does])
+            used = check_use(open_governance(), opened, use, _KINDS[self.named.does])
+            note_use(context["ti"], self.entry, used)
         log.info("Model %r was looked at for this task.", self.entry.id)
 
 

@@ -101,7 +101,9 @@ class AirflowApi:
             return None
         rows = self._rows(f"{path}/taskInstances", "task_instances")
         tasks = [self._task(row, step) for row in rows if (step := _step(row)) is not None]
-        return DagRun(dag_id, run_id, found["state"] or "", tuple(tasks))
+        dated = found.get("logical_date") or found.get("run_after")
+        at = datetime.fromisoformat(dated) if dated else None
+        return DagRun(dag_id, run_id, found["state"] or "", tuple(tasks), at)
 
     def changes(self, since: datetime, until: datetime) -> Iterator[AuditRow]:
         """Yield the changes by hand in the audit log between two moments, oldest first."""

@@ -57,6 +57,7 @@ class ReconcileOperator(BaseOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         """Compare, and say what is said differently."""
         from airflow_mlgov.hooks.airflow_server import AirflowServerHook
+        from airflow_mlgov.hooks.lineage_outbox import open_lineage_records
         from airflow_mlgov.records.clock import to_text
         from airflow_mlgov.service.reconcile import Scope, reconcile
         from airflow_mlgov.wiring import open_governance, open_registry
@@ -65,7 +66,8 @@ class ReconcileOperator(BaseOperator):
             airflow = AirflowServerHook(self.airflow_conn_id).get_conn()
             registry = open_registry(self.registry_conn_id)
             scope = Scope(self.model, repair=self.repair_alias, source=source_of(context))
-            compared = reconcile(open_governance(), airflow, registry, scope)
+            gov, lineage = open_governance(), open_lineage_records()
+            compared = reconcile(gov, airflow, registry, scope, lineage)
         for found in compared.found:
             self.log.warning(
                 "%s (%s): %s %s",
@@ -75,6 +77,8 @@ class ReconcileOperator(BaseOperator):
                 found.repair,
             )
         self.log.info("Compared: %s.", compared.counts)
+        if lineage is None:
+            self.log.info("Lineage was not compared: its events do not go into the outbox.")
         new = [found.finding for found in compared.found if found.is_new]
         if new:
             raise AirflowFailException(f"Findings were opened: {', '.join(new)}.")

@@ -15,10 +15,10 @@ class MlgovPlugin(AirflowPlugin):
 
     @cached_property
     def listeners(self) -> list[Any]:  # type: ignore[override]
-        """The module that notes manual changes."""
-        from airflow_mlgov.listeners import manual_changes
+        """What notes manual changes, and what notes the model that a task is about."""
+        from airflow_mlgov.listeners import capture, manual_changes
 
-        return [manual_changes]
+        return [manual_changes, capture]
 
     @cached_property
     def fastapi_apps(self) -> list[Any]:  # type: ignore[override]

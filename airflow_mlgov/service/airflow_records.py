@@ -94,12 +94,15 @@ class DagRun:
         run_id: Run of it.
         state: Airflow's word for it.
         tasks: Gates, protected tasks, trainings and validations, mapped ones one by one.
+        dated_at: What it is for: its logical date, or else when it was to run after; None if that
+            is not known.
     """
 
     dag_id: str
     run_id: str
     state: str
     tasks: tuple[TaskRun, ...]
+    dated_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -101,7 +101,7 @@ def judge_gates(
         if asked.gate not in there and not record.is_by_hand(gate, "deleted"):
             yield Discrepancy(
                 VANISHED,
-                _where(gate),
+                where(gate),
                 Severity.HIGH,
                 asked.model,
                 asked.version,
@@ -208,7 +208,7 @@ def _found(
     known = asked.version if asked else record.version_of(source.dag_id, source.run_id, model)
     return Discrepancy(
         test,
-        f"{_where(source)} {number}",
+        f"{where(source)} {number}",
         Severity.MEDIUM if test == EVIDENCE else Severity.HIGH,
         model,
         None if task.step is Step.TRAINING else known,
@@ -225,7 +225,8 @@ def _words(task: TaskRun, number: int) -> str:
     )
 
 
-def _where(source: Source) -> str:
+def where(source: Source) -> str:
+    """Return a task instance in a few words, the same ones each time."""
     named = source.as_json()
     return " ".join(str(named[part]) for part in ("dag_id", "run_id", "task_id", "map_index"))
 

@@ -34,6 +34,13 @@ _KINDS = {
     Step.TRAINING: "model.trained",
     Step.VALIDATION: "model.validated",
 }
+_ALSO = (
+    "approval.requested",
+    "data.validated",
+    "guard.refused",
+    "model.deployed",
+    "model.trained_outside",
+)
 _ASKED = ("approval.requested", "approval.voted", "approval.granted", "approval.denied")
 
 
@@ -78,7 +85,7 @@ class OnRecord:
         self._entries: dict[tuple[str, Task], list[SealedEntry]] = defaultdict(list)
         self._of_runs: dict[tuple[str, str], list[SealedEntry]] = defaultdict(list)
         self._of_tasks: dict[tuple[str, str], set[str]] = defaultdict(set)
-        for entry in view.select(*_KINDS.values(), "approval.requested", "guard.refused"):
+        for entry in view.select(*_KINDS.values(), *_ALSO):
             source = entry.source
             self._entries[entry.kind, source.task].append(entry)
             self._of_runs[source.dag_id, source.run_id].append(entry)
@@ -93,6 +100,10 @@ class OnRecord:
     def dag_ids(self) -> set[str]:
         """DAGs whose tasks left entries."""
         return {dag_id for dag_id, _ in self._of_runs} - {""}
+
+    def of_run(self, dag_id: str, run_id: str) -> Sequence[SealedEntry]:
+        """Return what the tasks of a run left on record, in ledger order."""
+        return self._of_runs.get((dag_id, run_id), ())
 
     def asked_by(self, gate: Source) -> Sequence[Asked]:
         """Return what a gate asked, in ledger order."""

@@ -1,23 +1,24 @@
 """Reconciling: what the ledger cannot prove of itself, that nothing was left out, is looked for.
 
-Airflow's runs and audit log and the registry's aliases are compared with the ledger. What is said
-differently becomes a finding; what could not be compared is said too, and is not taken for right.
+Airflow's runs and audit log, lineage and the registry's aliases are compared with the ledger. What
+is said differently becomes a finding; what could not be compared is said too, and is not taken for
+right.
 """
 
 from __future__ import annotations
 
 import secrets
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import TypeAlias
 
 from airflow_mlgov.errors import (
     AirflowRefusedError,
     AirflowUnavailableError,
     LedgerConflictError,
+    LedgerUnavailableError,
     MlgovError,
     RegistryError,
     RegistryUnavailableError,
@@ -30,22 +31,25 @@ from airflow_mlgov.records.people import Person
 from airflow_mlgov.records.source import Source
 from airflow_mlgov.service.airflow_records import AirflowRecords, AuditRow, DagRun
 from airflow_mlgov.service.aliases import Alias, compare_alias, governed_aliases, repair_alias
-from airflow_mlgov.service.audit_rows import judge_row
 from airflow_mlgov.service.discrepancies import (
     Discrepancy,
     Judged,
     Unchecked,
     judge_entry,
-    judge_gates,
-    judge_run,
 )
 from airflow_mlgov.service.findings import all_findings, finding_id
 from airflow_mlgov.service.governance import Governance
 from airflow_mlgov.service.ledger import EntryDraft, LedgerView, SealedReceipt
+from airflow_mlgov.service.lineage_gaps import LineageRecords
 from airflow_mlgov.service.on_record import APART, Asked, OnRecord
 from airflow_mlgov.service.ports import Registry
-
-_Judge: TypeAlias = Callable[[OnRecord], list[Judged]]
+from airflow_mlgov.service.suspects import (
+    RowSuspect,
+    RunSuspect,
+    Suspect,
+    ToldSuspect,
+    UntoldSuspect,
+)
 
 OVERLAP = timedelta(days=1)
 """How far each comparison reaches back behind the end of the last one."""
@@ -126,9 +130,13 @@ class Reconciliation:
 
 
 def reconcile(
-    gov: Governance, airflow: AirflowRecords, registry: Registry, scope: Scope
+    gov: Governance,
+    airflow: AirflowRecords,
+    registry: Registry,
+    scope: Scope,
+    lineage: LineageRecords | None = None,
 ) -> Reconciliation:
-    """Compare Airflow and the registry with the ledger, open findings, and put that on record.
+    """Compare Airflow, registry and lineage with the ledger, open findings, put that on record.
 
     A finding is opened once for each thing; one that was closed is opened again only if it is about
     how things stand now. If Airflow or the registry cannot be reached, the rest is compared all the
@@ -139,6 +147,7 @@ def reconcile(
         airflow: What Airflow says.
         registry: Where the models' versions live.
         scope: What to compare.
+        lineage: What lineage says; None if nobody can say that, and it is not compared.
 
     Raises:
         UnknownSubjectError: The inventory has no such model; a retry does not help.
@@ -147,9 +156,11 @@ def reconcile(
     """
     if scope.model is not None:
         gov.model(scope.model)
-    comparison = _Comparison(gov, airflow, scope)
+    comparison = _Comparison(gov, airflow, scope, lineage)
     with comparison.as_far_as_possible("Airflow", AirflowUnavailableError, AirflowRefusedError):
         comparison.read_airflow()
+    with comparison.as_far_as_possible("Lineage", LedgerUnavailableError):
+        comparison.read_lineage()
     comparison.judge_again()
     comparison.check_entries()
     with comparison.as_far_as_possible("Registry", RegistryUnavailableError):
@@ -160,8 +171,14 @@ def reconcile(
 class _Comparison:
     """One comparison on its way: what it has seen, and what it makes of that."""
 
-    def __init__(self, gov: Governance, airflow: AirflowRecords, scope: Scope) -> None:
-        self.gov, self.airflow, self.scope = gov, airflow, scope
+    def __init__(
+        self,
+        gov: Governance,
+        airflow: AirflowRecords,
+        scope: Scope,
+        lineage: LineageRecords | None,
+    ) -> None:
+        self.gov, self.airflow, self.scope, self.lineage = gov, airflow, scope, lineage
         self.until = gov.clock.now()
         self.view = gov.ledger.view()
         self.record = OnRecord(gov, self.view)
@@ -173,7 +190,7 @@ class _Comparison:
         )
         self.judged: dict[tuple[str, str], Judged] = {}
         self.repairs: dict[str, str] = {}
-        self.suspects: list[_Judge] = []
+        self.suspects: list[Suspect] = []
 
     @contextmanager
     def as_far_as_possible(self, what: str, *errors: type[MlgovError]) -> Iterator[None]:
@@ -190,13 +207,24 @@ class _Comparison:
         for dag_id, run_id in self._runs(gates):
             with self.as_far_as_possible(f"Run {run_id!r} of DAG {dag_id!r}", AirflowRefusedError):
                 run = self.airflow.run(dag_id, run_id)
-                self._suspect(_RunJudge(gates.get((dag_id, run_id), []), run))
+                self._suspect(RunSuspect(gates.get((dag_id, run_id), []), run))
+                if run is not None and self.lineage is not None:
+                    self._suspect(UntoldSuspect(run, self.lineage))
                 self.counts["runs"] += run is not None
                 self.counts["tasks"] += len(run.tasks) if run else 0
         for row in self.airflow.changes(self.since, self.until - APART):
             with self.as_far_as_possible(f"Audit log, row {row.id}", AirflowRefusedError):
-                self._suspect(_RowJudge(row, self._run_of(row)))
+                self._suspect(RowSuspect(row, self._run_of(row)))
                 self.counts["changes"] += 1
+
+    def read_lineage(self) -> None:
+        """Compare what lineage says that governed tasks have done."""
+        if self.lineage is None:
+            return
+        self.counts["events"] = 0
+        for told in self.lineage.ends(self.since):
+            self._suspect(ToldSuspect(told))
+            self.counts["events"] += 1
 
     def judge_again(self) -> None:
         """Judge what looked wrong by a ledger that was read after it.
@@ -282,7 +310,7 @@ class _Comparison:
         is_named = row.run_id and row.dag_id not in {"", "~"}
         return self.airflow.run(row.dag_id, row.run_id) if is_named else None
 
-    def _suspect(self, judge: _Judge) -> None:
+    def _suspect(self, judge: Suspect) -> None:
         if judge(self.record):
             self.suspects.append(judge)
 
@@ -341,26 +369,6 @@ class _Comparison:
     def _times_closed(self, id_: str) -> str:
         closed = self.view.select("finding.closed")
         return str(sum(entry.body["finding"] == id_ for entry in closed))
-
-
-@dataclass(frozen=True)
-class _RunJudge:
-    asked: list[Asked]
-    run: DagRun | None
-
-    def __call__(self, record: OnRecord) -> list[Judged]:
-        judged = list(judge_run(record, self.run)) if self.run else []
-        return judged + list(judge_gates(record, self.asked, self.run))
-
-
-@dataclass(frozen=True)
-class _RowJudge:
-    row: AuditRow
-    run: DagRun | None
-
-    def __call__(self, record: OnRecord) -> list[Judged]:
-        found = judge_row(record, self.row, self.run)
-        return [found] if found else []
 
 
 def _last_end(view: LedgerView, model: str | None, now: datetime) -> datetime | None:

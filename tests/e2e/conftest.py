@@ -35,6 +35,15 @@ USERS = {
     READER: "viewer",
 }
 DAGS = Path(__file__).parent / "dags"
+HEARD = [
+    {"scope": {}, "controls": {"emit": False}},
+    {
+        "scope": {"dag_id": "legacy_.*|stock_silent"},
+        "match_mode": "regex",
+        "controls": {"emit": True},
+    },
+]
+"""Only these DAGs' events are sent: the others need no lineage, and would be slower for it."""
 COMMENT = "Read the evidence and agree."
 TARGET = "production"
 
@@ -292,6 +301,14 @@ class Live:
 
         return MlflowRegistry(f"sqlite:///{self.folder / 'mlflow.db'}")
 
+    def lineage(self) -> list[dict[str, Any]]:
+        """The OpenLineage events so far."""
+        from airflow_mlgov.wiring import open_outbox
+
+        outbox = open_outbox()
+        outbox.take()
+        return [each.decoded() for each in outbox.events(0, 1_000)]
+
     def alias_of(self, model: str) -> str | None:
         from airflow_mlgov.errors import VersionNotFoundError
 
@@ -461,8 +478,10 @@ def start_live(
 @pytest.fixture(scope="session")
 def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
     """A live Airflow with a run for each scenario on its way to its gate."""
-    with start_live(tmp_path_factory.mktemp("live"), SCENARIOS) as live:
-        live.client("admin").wait_for_dags([WAITING, "stock", "stock_alone"])
+    folder = tmp_path_factory.mktemp("live")
+    heard = {"AIRFLOW__OPENLINEAGE__EMISSION_POLICY": json.dumps(HEARD)}
+    with start_live(folder, SCENARIOS, lineage_namespace="bank", extra_env=heard) as live:
+        live.client("admin").wait_for_dags([WAITING, "stock", "stock_alone", "stock_silent"])
         for scenario, user in SCENARIOS.items():
             version = live.make_candidate(scenario)
             if user is not None:

@@ -65,11 +65,12 @@ def test_airflow_approves_by_default_and_takes_a_tasks_own_answer(live):
         assert client.wait_for_task("stock_alone", run, task) == "success"
 
 
-@pytest.mark.bypass(9, 10)
+@pytest.mark.bypass(9, 10, 18)
 def test_what_would_get_round_a_gate_is_refused_when_it_is_parsed(live):
     said = {
         "default.py": "default",
         "lenient.py": "all_done",
+        "silent.py": "Lineage is switched off for 'promote' (emit)",
         "without_gate.py": "gate",
     }
     for file in said:
@@ -178,6 +179,17 @@ def test_another_version_is_another_question_and_old_votes_do_not_count(run):
     run.answer(VALIDATOR)
     run.wait_gate()
     assert not run.entries("approval.granted")
+
+
+@pytest.mark.stock(18)
+def test_airflow_says_nothing_of_a_task_whose_author_wants_that(live):
+    client = live.client(USER)
+    run = client.trigger("stock_silent")
+    for task in ("heard", "silent"):
+        assert client.wait_for_task("stock_silent", run, task) == "success"
+    said = [(event["job"]["name"], event["eventType"]) for event in live.lineage()]
+    assert ("stock_silent.heard", "COMPLETE") in said
+    assert "stock_silent.silent" not in {job for job, _ in said}
 
 
 @pytest.mark.bypass(19)

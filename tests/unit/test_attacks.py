@@ -16,7 +16,6 @@ WAYS = {
     int(number): then
     for number, then in re.findall(r"^\| (\d+) \|.*\| (.*) \|$", GATE, re.MULTILINE)
 }
-NOT_TRIED = {18}
 MARKERS = {"attack": set(LISTED), "bypass": set(WAYS), "stock": set(WAYS)}
 
 
@@ -51,7 +50,7 @@ def test_every_attack_is_played_by_a_test_of_the_ordinary_run():
 
 
 def test_every_way_round_a_gate_is_tried_live_and_on_airflow_alone():
-    assert set(WAYS) - numbers("bypass", "e2e") == NOT_TRIED
+    assert sorted(set(WAYS) - numbers("bypass", "e2e")) == []
     through = {number for number, then in WAYS.items() if then == "lets it through"}
     assert numbers("stock", "e2e") == through
 

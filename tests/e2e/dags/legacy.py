@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from airflow.providers.standard.operators.bash import BashOperator
-from airflow.sdk import dag, task
+from airflow.sdk import Asset, dag, task
+
+MODEL = Asset("mlflow://local/legacy")
+VERSION = Asset("mlflow://local/legacy/1")
 
 
 @dag(schedule=None)
 def legacy_scoring() -> None:
-    fit = BashOperator(task_id="fit", bash_command="true")
+    fit = BashOperator(task_id="fit", bash_command="true", outlets=[MODEL, VERSION])
 
     @task
     def score(day: str) -> str:
@@ -18,4 +21,10 @@ def legacy_scoring() -> None:
     fit >> score("{{ dag_run.run_id }}") >> ship
 
 
+@dag(schedule=[MODEL])
+def legacy_report() -> None:
+    BashOperator(task_id="report", bash_command="true", inlets=[VERSION])
+
+
 legacy_scoring()
+legacy_report()

@@ -6,6 +6,9 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from airflow.providers.openlineage.api.emission_policy import (
+    extend_global_openlineage_emission_policy,
+)
 from airflow.providers.standard.operators.hitl import ApprovalOperator, HITLOperator
 from airflow.sdk import Param, TriggerRule, dag, task
 
@@ -46,5 +49,18 @@ def stock_alone() -> None:
     by_a_token >> promote.override(task_id="promoted_by_a_token")()
 
 
+@dag(schedule=None)
+def stock_silent() -> None:
+    @task
+    def promote() -> None:
+        print("promoted")
+
+    silent = promote.override(task_id="silent")()
+    promote.override(task_id="heard")() >> extend_global_openlineage_emission_policy(
+        silent, emit=False
+    )
+
+
 stock()
 stock_alone()
+stock_silent()

@@ -57,6 +57,38 @@ def test_a_missing_extra_is_no_fault(airflow, healthy, world) -> None:
     assert "only `airflow mlgov sequencer` writes" in row(ended, "heartbeats")["detail"]
 
 
+@pytest.mark.parametrize(
+    ("said", "state", "detail"),
+    [
+        ({}, "missing", "off: [openlineage] has 'disabled', or no transport"),
+        ({"TRANSPORT": '{"type": "console"}'}, "ok", "on, transport console"),
+        ({"TRANSPORT": '{"type": "console"}', "DISABLED": "True"}, "missing", "off: [openlineage]"),
+        ({"CONFIG_PATH": "/etc/ol.yml"}, "ok", "on, transport of its own file"),
+        (
+            {
+                "TRANSPORT": '{"type": "console"}',
+                "EMISSION_POLICY": '[{"scope": {"dag_id": "d"}, "controls": {"emit": false}}, '
+                '{"scope": {}, "controls": {"include_source_code": false}}]',
+            },
+            "remark",
+            "on, but for what [openlineage] leaves out: 1 rule(s) of emission_policy",
+        ),
+        (
+            {"TRANSPORT": '{"type": "console"}', "DISABLED_FOR_OPERATORS": "a.B"},
+            "remark",
+            "disabled_for_operators",
+        ),
+    ],
+)
+def test_what_the_deployment_makes_of_lineage(airflow, healthy, monkeypatch, said, state, detail):
+    for name, value in said.items():
+        monkeypatch.setenv(f"AIRFLOW__OPENLINEAGE__{name}", value)
+    ended = airflow("doctor", "--output", "json")
+    assert row(ended, "lineage")["state"] == state
+    assert detail in row(ended, "lineage")["detail"]
+    assert ended.code == 0
+
+
 def test_nothing_is_made_by_looking(tmp_path: Path, airflow, healthy, configure) -> None:
     configure(ledger_url=f"sqlite:///{tmp_path}/new/ledger.db", keys_dir=tmp_path / "new" / "keys")
     ended = airflow("doctor", "--output", "json")

@@ -14,6 +14,7 @@ from airflow.sdk import DAG
 from airflow.sdk.exceptions import AirflowFailException
 
 from airflow_mlgov.decorators.governed import GovernedModel, GovernedTaskOperator
+from airflow_mlgov.policy.inventory import Mode
 from airflow_mlgov.records.conditions import Conditions
 from airflow_mlgov.service.artefacts import hash_directory
 from airflow_mlgov.service.promote import promote
@@ -73,6 +74,43 @@ def test_a_changed_model_lets_no_function_run(promoted: Any) -> None:
     with pytest.raises(AirflowFailException, match="digest"):
         run(lambda: ran.append(1))
     assert ran == []
+
+
+def test_lineage_states_which_model_is_used_and_the_ledger_after_it(
+    promoted: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("airflow_mlgov.operators.lineage.is_listening", lambda: True)
+    kept: list[Any] = []
+    monkeypatch.setattr(
+        GovernedTaskOperator, "keep_lineage", lambda self, build: kept.append(build())
+    )
+    run(lambda: None)
+    (used,) = promoted.kinds("model.scored")
+    facets = kept[0].run_facets
+    assert facets["mlgov_governed"] == {
+        "model": "retail_pd",
+        "role": "use",
+        "mode": "enforce",
+        "version": str(promoted.version),
+    }
+    assert facets["mlgov_checkpoint"]["entry_key"] == used.key
+
+
+def test_lineage_of_an_unverified_use_names_the_model_and_no_version(
+    promoted: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    promoted.with_inventory(mode=Mode.OBSERVE)
+    (promoted.registry.folder("retail_pd", "1") / "scorecard.json").write_text("{}")
+    kept: list[Any] = []
+    monkeypatch.setattr(
+        GovernedTaskOperator, "keep_lineage", lambda self, build: kept.append(build())
+    )
+    run(lambda: None)
+    (step,) = kept
+    assert step.run_facets == {
+        "mlgov_governed": {"model": "retail_pd", "role": "use", "mode": "observe"}
+    }
+    assert step.inputs == ()
 
 
 def test_the_files_it_reads_and_writes_are_templated(promoted: Any) -> None:

@@ -52,6 +52,19 @@ def test_it_says_what_it_compared(candidate: Any, run: Any) -> None:
     assert entry.source.task == ("reconcile", "r", "reconcile", -1)
 
 
+def test_it_says_that_lineage_was_not_compared(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    log = SimpleNamespace(info=lambda text, *_: said.append(text), warning=lambda *_: None)
+    monkeypatch.setattr(ReconcileOperator, "log", log)
+    assert "events" not in run()["counts"]
+    assert [text.partition(":")[0] for text in said] == ["Compared", "Lineage was not compared"]
+    told = SimpleNamespace(ends=lambda _: iter(()), span=lambda: None)
+    opened = "airflow_mlgov.hooks.lineage_outbox.open_lineage_records"
+    monkeypatch.setattr(opened, lambda: told)
+    assert run()["counts"]["events"] == 0
+    assert len(said) == 3
+
+
 def test_new_findings_fail_it_once(candidate: Any, told: Any, run: Any) -> None:
     candidate.ask()
     told.tell("gate", Step.GATE, "success")

@@ -53,11 +53,11 @@ def test_what_is_built_is_built_once():
     from airflow_mlgov.api.form_refresh import FormRefreshMiddleware
     from airflow_mlgov.api.vote_attestation import VoteAttestationMiddleware
     from airflow_mlgov.enforcement.manual_changes import ManualChangeMiddleware
-    from airflow_mlgov.listeners import manual_changes
+    from airflow_mlgov.listeners import capture, manual_changes
 
     plugin = MlgovPlugin()
     assert not {"listeners", "fastapi_apps", "fastapi_root_middlewares"} & set(vars(plugin))
-    assert plugin.listeners == [manual_changes]
+    assert plugin.listeners == [manual_changes, capture]
     assert plugin.listeners is plugin.listeners
     (served,) = plugin.fastapi_apps
     assert (served["url_prefix"], served["app"]) == ("/mlgov", plugin.fastapi_apps[0]["app"])
