@@ -97,6 +97,24 @@ def test_entries_are_selected_in_order_by_kind_model_and_version(golden: Any) ->
     assert view.violations == []
 
 
+def test_entries_are_found_by_what_they_claim_and_count_only_if_it_checks_out(golden: Any) -> None:
+    mine, other = golden.leaf("writer", model="mine"), golden.leaf("writer", model="other")
+    unsigned = golden.leaf("mallory", model="mine")
+    view = view_of(golden, [*golden.leaves, mine, other, unsigned])
+    asked: list[str] = []
+
+    def is_mine(said: Any) -> bool:
+        asked.append(said["model"])
+        return bool(said["model"] == "mine")
+
+    assert [entry.index for entry in view.find("model.scored", claims=is_mine)] == [3]
+    assert asked == ["mine", "other", "mine"]
+    assert view.find("model.scored", claims=lambda said: said["none"]["such"]) == []
+    assert view.find("model.scored", claims=lambda said: said["kind"]["such"]) == []
+    assert view.find("model.scored", claims=lambda said: said["kind"].such) == []
+    assert view.find("approval.voted", claims=is_mine) == []
+
+
 @pytest.mark.attack(1, 2)
 def test_threat_1_and_2_an_edited_payload(golden: Any) -> None:
     forged = forge(golden.leaves[2], model="other")
