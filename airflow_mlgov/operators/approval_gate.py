@@ -182,9 +182,10 @@ class ApprovalGateOperator(HITLOperator):
         if glass := emergency_of(gov, question):
             self.log.warning("Somebody broke glass (%s): this asks nobody.", glass.id)
             return result_of_emergency(glass)
-        request = request_approval(gov, question)
+        runs = ApprovalRuns(self, context, gov)
+        request = request_approval(gov, question, runs.kept_with)
         self.log.info("Request %s asks for version %s.", request.digest, request.version)
-        ApprovalRuns(self, context, gov).tell_request(request)
+        runs.tell_request(request)
         return self._count(gov, request, context, None)
 
     def _question(self, context: Context) -> Any:
@@ -217,10 +218,11 @@ class ApprovalGateOperator(HITLOperator):
         while (unread := self._open_form(gov, request, context, read)) is not None:
             self._take(gov, request, unread, context)
             read = unread
+        runs = ApprovalRuns(self, context, gov)
         try:
-            standing = count_votes(gov, request)
+            standing = count_votes(gov, request, runs.kept_with_decision)
         finally:
-            ApprovalRuns(self, context, gov).tell_decision(request)
+            runs.tell_decision(request)
         for refused in standing.count.refused:
             self.log.warning("A vote was not counted: %s.", "; ".join(refused.reasons))
         for seat in standing.count.seats:

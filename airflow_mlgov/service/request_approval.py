@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 from airflow_mlgov.errors import (
     ConfigurationError,
     LedgerConflictError,
     RequestRefusedError,
 )
+from airflow_mlgov.ledger.entry import Entry
 from airflow_mlgov.policy.inventory import InventoryEntry
 from airflow_mlgov.policy.pack import PolicyPack
 from airflow_mlgov.records.digest import Digest
@@ -21,6 +23,7 @@ from airflow_mlgov.service.break_glass import BreakGlass, glass_in_force
 from airflow_mlgov.service.findings import FINDING_REMEDY, high_findings
 from airflow_mlgov.service.governance import Governance
 from airflow_mlgov.service.ledger import EntryDraft, LedgerView, Receipt, SealedEntry
+from airflow_mlgov.service.outbox import OutboxItem
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +45,21 @@ class Question:
     requester: Person | None
 
 
-def request_approval(gov: Governance, question: Question) -> ApprovalRequest:
+Lineage: TypeAlias = Callable[[ApprovalRequest, PolicyPack, Entry], Sequence[OutboxItem]]
+
+
+def request_approval(
+    gov: Governance, question: Question, lineage: Lineage | None = None
+) -> ApprovalRequest:
     """Put a request on record and return it once a signed checkpoint covers it.
 
     The same question about the same things is the same request, so a cleared or retried gate
     resumes it.
+
+    Args:
+        gov: Governance to ask under.
+        question: What is asked.
+        lineage: Tells what goes into the outbox in one transaction with the request's entry.
 
     Raises:
         RequestRefusedError: Evidence is missing, stale or failed, or a High finding is open; a
@@ -74,7 +87,8 @@ def request_approval(gov: Governance, question: Question) -> ApprovalRequest:
         task_id=source.task_id,
         map_index=source.map_index,
     )
-    gov.ledger.seal(_record_request(gov, question, request))
+    keep = (lambda entry: lineage(request, pack, entry)) if lineage else None
+    gov.ledger.seal(_record_request(gov, question, request, keep))
     return request
 
 
@@ -166,7 +180,12 @@ def put_pack_on_record(gov: Governance, view: LedgerView, pack: PolicyPack) -> N
         gov.ledger.append(draft)
 
 
-def _record_request(gov: Governance, question: Question, request: ApprovalRequest) -> Receipt:
+def _record_request(
+    gov: Governance,
+    question: Question,
+    request: ApprovalRequest,
+    lineage: Callable[[Entry], Sequence[OutboxItem]] | None,
+) -> Receipt:
     return gov.ledger.append(
         EntryDraft(
             kind="approval.requested",
@@ -182,7 +201,8 @@ def _record_request(gov: Governance, question: Question, request: ApprovalReques
             identity=(str(request.digest),),
             people={"requester": question.requester} if question.requester else {},
             source=question.source,
-        )
+        ),
+        lineage=lineage,
     )
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import takewhile
 from typing import Any
 
 from airflow_mlgov.errors import ApprovalDeniedError, LedgerIntegrityError, RequestRefusedError
+from airflow_mlgov.ledger.entry import Entry
 from airflow_mlgov.policy.tally import Decision, RefusedVote
 from airflow_mlgov.records.canonical import signable_text
 from airflow_mlgov.records.clock import to_text
@@ -21,9 +22,12 @@ from airflow_mlgov.service.approvals import Standing, pack_of, person_of, standi
 from airflow_mlgov.service.findings import FINDING_REMEDY, high_findings
 from airflow_mlgov.service.governance import Governance
 from airflow_mlgov.service.ledger import EntryDraft, LedgerView, SealedEntry
+from airflow_mlgov.service.outbox import OutboxItem
 
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE = "urn:airflow-mlgov:predicate:approval:1"
+
+_DECISIONS = ("approval.granted", "approval.denied")
 
 MAX_COMMENT = 10_000
 """Characters of a comment that are kept."""
@@ -131,8 +135,17 @@ def _not_a_vote(request: ApprovalRequest, answer: Answer) -> list[str]:
     return []
 
 
-def count_votes(gov: Governance, request: ApprovalRequest) -> Standing:
+def count_votes(
+    gov: Governance,
+    request: ApprovalRequest,
+    lineage: Callable[[Standing], Sequence[OutboxItem]] | None = None,
+) -> Standing:
     """Return where the request stands; refused votes and the decision go on record.
+
+    Args:
+        gov: Governance that the request stands under.
+        request: A request on record.
+        lineage: Tells what goes into the outbox in one transaction with the decision's entry.
 
     Raises:
         ApprovalDeniedError: Somebody entitled rejected it, or time ran out; a retry does not help.
@@ -146,7 +159,9 @@ def count_votes(gov: Governance, request: ApprovalRequest) -> Standing:
             f"Request {request.digest} is not in the ledger that has acknowledged it."
         )
     for draft in _drafts(view, standing):
-        gov.ledger.seal(gov.ledger.append(draft))
+        is_end = draft.kind in _DECISIONS
+        keep = _as_is(lineage(standing)) if lineage and is_end else None
+        gov.ledger.seal(gov.ledger.append(draft, lineage=keep))
     if standing.decision is Decision.DENIED:
         raise ApprovalDeniedError(
             f"The request to approve version {request.version} of model {request.model!r} for "
@@ -157,10 +172,14 @@ def count_votes(gov: Governance, request: ApprovalRequest) -> Standing:
     return standing
 
 
+def _as_is(events: Sequence[OutboxItem]) -> Callable[[Entry], Sequence[OutboxItem]]:
+    return lambda _: events
+
+
 def _drafts(view: LedgerView, standing: Standing) -> Iterator[EntryDraft]:
     """Yield what the count says and the ledger does not hold yet; what it holds stays as it is."""
     request = standing.request
-    kinds = ("approval.vote_refused", "approval.granted", "approval.denied")
+    kinds = ("approval.vote_refused", *_DECISIONS)
     on_record = [
         entry
         for entry in view.select(*kinds, model=request.model, version=request.version)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import sqlite3
 import sys
-from datetime import UTC, datetime
+from contextlib import closing
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,11 +16,15 @@ from typing import Any
 import pytest
 from openlineage.client.serde import Serde
 
-from airflow_mlgov.errors import ApprovalDeniedError
+from airflow_mlgov.errors import ApprovalDeniedError, LedgerIntegrityError
 from airflow_mlgov.operators import approval_runs
 from airflow_mlgov.operators.approval_runs import ApprovalRuns
 from airflow_mlgov.operators.lineage_records import approval_in_use
+from airflow_mlgov.records.conditions import Conditions
 from airflow_mlgov.records.governance import Choice
+from airflow_mlgov.service.request_approval import Question, request_approval
+from airflow_mlgov.service.vote import count_votes
+from airflow_mlgov.stores.sqlite import SqliteOutbox
 
 TESTS = Path(__file__).resolve().parents[2]
 
@@ -33,8 +40,10 @@ def load(name: str, path: Path) -> Any:
 
 
 service = load("service_world", TESTS / "unit" / "service" / "conftest.py")
+lineage = load("lineage_of_approvals", TESTS / "unit" / "lineage" / "conftest.py")
 world = service.world
 candidate = service.candidate
+checks, schemas = lineage.checks, lineage.schemas
 
 
 def gate(world: Any) -> ApprovalRuns:
@@ -127,6 +136,195 @@ def test_a_cleared_gate_sends_the_very_same_events(candidate: Any, sent: Any) ->
     assert sent[-1]["eventType"] == "COMPLETE"
 
 
+def approval(event: dict[str, Any]) -> dict[str, Any]:
+    facet = event["run"]["facets"]["mlgov_approval"]
+    return {name: value for name, value in facet.items() if not name.startswith("_")}
+
+
+def test_a_decision_states_what_was_asked_what_was_decided_and_when(
+    candidate: Any, sent: Any, schemas: Any
+) -> None:
+    request = candidate.ask()
+    gate(candidate).tell_request(request)
+    candidate.approve(request)
+    gate(candidate).tell_decision(request)
+    for event in sent:
+        schemas.check_event(event, "event")
+    asked, waiting, decided = (approval(event) for event in sent[1:])
+    seats = [
+        {"role": "model_owner", "needed": 1, "filled": 0},
+        {"role": "independent_validator", "needed": 1, "filled": 0},
+    ]
+    assert asked == waiting == {
+        "model": "retail_pd",
+        "version": str(request.version),
+        "target": "production",
+        "request_sha256": str(request.digest),
+        "policy_sha256": str(request.policy),
+        "evidence": [{"kind": kind, "sha256": str(sha256)} for kind, sha256 in request.evidence],
+        "decision": "open",
+        "requested_at": asked["requested_at"],
+        "seats": seats,
+    }  # fmt: skip
+    assert datetime.fromisoformat(asked["requested_at"]).isoformat() == sent[1]["eventTime"]
+    assert datetime.fromisoformat(decided["decided_at"]).isoformat() == sent[3]["eventTime"]
+    assert (decided["decision"], decided["waited_s"], decided["least_assurance"]) == (
+        "granted",
+        2.0,
+        "L1",
+    )
+    assert [seat["filled"] for seat in decided["seats"]] == [1, 1]
+    assert decided["expires_at"] > decided["decided_at"]
+
+
+def test_a_rejection_says_why_and_names_nobody(candidate: Any, sent: Any, schemas: Any) -> None:
+    request = candidate.ask()
+    with pytest.raises(ApprovalDeniedError):
+        candidate.answer(request, "victor", Choice.REJECT, "the AUC of olivia's model fell")
+    gate(candidate).tell_decision(request)
+    schemas.check_event(sent[-1], "event")
+    facet = approval(sent[-1])
+    assert (facet["decision"], facet["denied_because"]) == ("denied", "rejected by an approver")
+    assert "expires_at" not in facet
+    assert not [name for name in ("victor", "olivia", "erin", "AUC") if name in json.dumps(facet)]
+
+
+def test_conditions_are_stated_without_a_column_for_a_key(
+    world: Any, sent: Any, schemas: Any
+) -> None:
+    world.with_pack(
+        "seats:\n",
+        "conditions: {end_date: true, max_rows_per_run: true, data_validation: true, "
+        'segments: {token: ["1", "2"]}}\nseats:\n',
+    )
+    for step in (world.validate_data, world.train, world.validate_model):
+        step()
+    request = world.ask()
+    bound = Conditions(date(2027, 1, 31), 10, (("token", ("1",)),), data_validation=True)
+    for who in ("olivia", "victor"):
+        person = service.Person(who, who)
+        choice = service.Choice.APPROVE_WITH_CONDITIONS
+        text = str(request.digest)
+        service.cast_vote(
+            world.gov,
+            service.Ballot(
+                request.digest, world.GATE, text, choice, "limits hold", person, conditions=bound
+            ),
+        )
+    gate(world).tell_decision(request)
+    schemas.check_event(sent[-1], "event")
+    assert approval(sent[-1])["conditions"] == {
+        "end_date": "2027-01-31",
+        "max_rows_per_run": 10,
+        "segments": [{"column": "token", "values": ["1"]}],
+        "data_validation": True,
+    }
+
+
+def test_the_decision_keeps_a_copy_of_the_checkpoint_under_which_it_was_counted(
+    candidate: Any, sent: Any
+) -> None:
+    request = candidate.ask()
+    gate(candidate).tell_request(request)
+    candidate.approve(request)
+    gate(candidate).tell_decision(request)
+    # What is kept together with its entry cannot name the checkpoint that covers that entry.
+    assert not any("mlgov_checkpoint" in event["run"]["facets"] for event in sent[:3])
+    facet = sent[3]["run"]["facets"]["mlgov_checkpoint"]
+    vote = candidate.kinds("approval.voted")[-1]
+    assert (facet["entry_kind"], facet["entry_key"], facet["entry_index"]) == (
+        "approval.voted",
+        vote.key,
+        vote.index,
+    )
+    assert facet["origin"] == candidate.gov.ledger.origin
+    newest = candidate.gov.ledger.checkpoint()
+    assert (facet["size"], facet["root_hash"]) == (newest.size, newest.root_hash)
+
+
+def test_after_the_votes_a_request_is_told_as_it_was_asked(candidate: Any, sent: Any) -> None:
+    request = candidate.ask()
+    gate(candidate).tell_request(request)
+    candidate.approve(request)
+    gate(candidate).tell_request(request)
+    assert sent[:3] == sent[3:]
+
+
+def outbox_beside(world: Any) -> SqliteOutbox:
+    outbox = SqliteOutbox(world.gov.ledger._store.path)
+    outbox.take()
+    return outbox
+
+
+def ask_with_lineage(world: Any, lineage: Any) -> Any:
+    question = Question("retail_pd", "production", None, world.GATE, world.ERIN)
+    return request_approval(world.gov, question, lineage)
+
+
+def test_the_events_of_a_request_are_kept_in_one_transaction_with_its_entry(
+    candidate: Any, sent: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(approval_runs, "goes_to_outbox", lambda: True)
+    candidate.clock.moment += timedelta(microseconds=1234)
+    runs = gate(candidate)
+    request = ask_with_lineage(candidate, runs.kept_with)
+    kept = [each.decoded() for each in outbox_beside(candidate).events(0, 10)]
+    runs.tell_request(request)
+    assert kept == sent
+    assert [told(event) for event in kept] == [
+        ("retail_pd.gate.request", "START"),
+        ("retail_pd.gate.request", "COMPLETE"),
+        ("retail_pd.gate.decide", "START"),
+    ]
+    assert ask_with_lineage(candidate, runs.kept_with) == request
+    assert outbox_beside(candidate).take() == 0
+
+
+def test_the_event_of_a_decision_is_kept_in_one_transaction_with_its_entry(
+    candidate: Any, sent: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(approval_runs, "goes_to_outbox", lambda: True)
+    runs = gate(candidate)
+    request = candidate.ask()
+    for who in ("olivia", "victor"):
+        candidate.vote(request, who)
+        count_votes(candidate.gov, request, runs.kept_with_decision)
+    (kept,) = [each.decoded() for each in outbox_beside(candidate).events(0, 10)]
+    runs.tell_decision(request)
+    assert told(kept) == ("retail_pd.gate.decide", "COMPLETE")
+    assert approval(kept)["decision"] == "granted"
+    for event in (kept, *sent):
+        event["run"]["facets"].pop("mlgov_checkpoint")  # a later one is told afterwards
+    assert sent == [kept]
+
+
+def test_a_request_that_is_not_kept_leaves_no_events(
+    candidate: Any, sent: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(approval_runs, "goes_to_outbox", lambda: True)
+    with closing(sqlite3.connect(candidate.gov.ledger._store.path)) as db, db:
+        db.execute(
+            "CREATE TRIGGER refuse BEFORE INSERT ON inbox BEGIN SELECT RAISE(ABORT, 'no'); END"
+        )
+    with pytest.raises(LedgerIntegrityError):
+        ask_with_lineage(candidate, gate(candidate).kept_with)
+    assert outbox_beside(candidate).events(0, 10) == []
+
+
+@pytest.mark.parametrize("elsewhere", [False, None])
+def test_where_events_go_elsewhere_or_lineage_fails_the_request_is_kept_alone(
+    candidate: Any, sent: Any, monkeypatch: pytest.MonkeyPatch, elsewhere: bool | None
+) -> None:
+    def answer() -> bool:
+        if elsewhere is None:
+            raise RuntimeError("no transport")
+        return elsewhere
+
+    monkeypatch.setattr(approval_runs, "goes_to_outbox", answer)
+    assert ask_with_lineage(candidate, gate(candidate).kept_with)
+    assert outbox_beside(candidate).events(0, 10) == []
+
+
 def test_both_runs_name_the_gate_as_parent(candidate: Any, sent: Any) -> None:
     gate(candidate).tell_request(candidate.ask())
     for event in sent:
@@ -175,3 +373,30 @@ def test_the_approval_in_use_is_the_last_promotion_to_that_alias(candidate: Any)
     assert (asked.request, asked.version.manifest) == (request.digest, candidate.version)
     assert asked.version.owner == "olivia"
     assert found("shadow") is None
+
+
+def test_a_promotion_names_the_version_that_it_replaces(candidate: Any, schemas: Any) -> None:
+    from airflow_mlgov.operators.lineage_records import asked_for, deployment_of
+    from airflow_mlgov.service.promote import promote
+
+    def promoted(run_id: str, content: str) -> Any:
+        version = candidate.train(content, run_id=run_id)
+        candidate.validate_model(run_id)
+        gate_of_run = replace(candidate.GATE, run_id=run_id)
+        request = candidate.ask(source=gate_of_run)
+        candidate.approve(request)
+        promote(candidate.gov, candidate.registry, candidate.use(run_id=run_id))
+        view = candidate.gov.ledger.view()
+        asked = asked_for(candidate.gov, view, request)
+        made = deployment_of(view, asked, registry="folder", alias="champion")
+        event = lineage.complete_event(lineage.events.promote(asked, made))
+        schemas.check_event(event, "promote")
+        return version, event["outputs"][0]["facets"]["mlgov_deployment"]
+
+    first, told_first = promoted("run-1", '{"points": [1, 2]}')
+    second, told_second = promoted("run-2", '{"points": [7]}')
+    assert "replaces" not in told_first
+    assert told_second["replaces"] == str(first) != str(second) == told_second["version"]
+    entry = candidate.kinds("model.promoted")[1]
+    assert datetime.fromisoformat(told_second["promoted_at"]) == entry.at
+    assert told_second["alias"] == "champion"

@@ -199,6 +199,13 @@ class World:
     def answer(
         self, request, who, choice=Choice.APPROVE, comment="looked at the evidence", *, digest=None
     ):
+        """Answer, and count."""
+        self.vote(request, who, choice, comment, digest=digest)
+        return count_votes(self.gov, request)
+
+    def vote(
+        self, request, who, choice=Choice.APPROVE, comment="looked at the evidence", *, digest=None
+    ):
         """Answer as the pack in force demands: through the api-server, or told by a task."""
         self.clock.moment += timedelta(seconds=1)
         text = str(digest or request.digest)
@@ -211,7 +218,6 @@ class World:
         else:
             answer = Answer(choice, text, comment, person, self.clock.now())
             record_answer(self.gov, request, answer, self.GATE)
-        return count_votes(self.gov, request)
 
     def approve(self, request):
         self.answer(request, "olivia")
@@ -246,8 +252,7 @@ class World:
         self.gov.inventory["retail_pd"] = replace(self.gov.inventory["retail_pd"], **changes)
 
 
-@pytest.fixture
-def world(tmp_path: Path, least_assurance: str) -> World:
+def make_world(tmp_path: Path, least_assurance: str) -> World:
     clock = SettableClock()
     store = SqliteStore.from_url(f"sqlite:///{tmp_path}/ledger.db")
     ledger = Ledger(store, open_signers(tmp_path / "keys"), clock)
@@ -263,6 +268,11 @@ def world(tmp_path: Path, least_assurance: str) -> World:
         clock=clock,
     )
     return World(gov, FolderRegistry(tmp_path / "registry"), clock, tmp_path / "model")
+
+
+@pytest.fixture
+def world(tmp_path: Path, least_assurance: str) -> World:
+    return make_world(tmp_path, least_assurance)
 
 
 @pytest.fixture
