@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -328,7 +328,7 @@ class GateWatch:
             rf"TaskInstance Finished: dag_id={re.escape(dag)}, task_id={re.escape(task)},"
             rf" run_id={re.escape(run)},.* state=awaiting_input,"
         )
-        for line in reversed(_last_lines(self.scheduler_log)):
+        for line in _lines_backwards(self.scheduler_log):
             at = _time_of(line)
             if at is not None and at < parked_at:
                 return False
@@ -338,11 +338,18 @@ class GateWatch:
         return False
 
 
-def _last_lines(path: Path, size: int = 1 << 20) -> list[str]:
+def _lines_backwards(path: Path, size: int = 1 << 20) -> Iterator[str]:
+    """Yield the lines of a file, the last first, reading no more of it than is asked for."""
     with path.open("rb") as log:
-        log.seek(0, 2)
-        log.seek(max(0, log.tell() - size))
-        return log.read().decode("utf-8", "replace").splitlines()
+        end, rest = log.seek(0, 2), b""
+        while end:
+            start = max(0, end - size)
+            log.seek(start)
+            lines = (log.read(end - start) + rest).split(b"\n")
+            rest = lines.pop(0) if start else b""  # its beginning is in the block before
+            for line in reversed(lines):
+                yield line.decode("utf-8", "replace")
+            end = start
 
 
 def _time_of(line: str) -> datetime | None:
