@@ -21,11 +21,15 @@ if TYPE_CHECKING:
         ValidateModelOperator as ValidateModelOperator,
     )
     from airflow_mlgov.sensors.approval import ApprovalSensor as ApprovalSensor
+    from airflow_mlgov.sensors.lineage_delivered import (
+        LineageDeliveredSensor as LineageDeliveredSensor,
+    )
 
 _HOMES = {
     "ApprovalGateOperator": "airflow_mlgov.operators.approval_gate",
     "ApprovalSensor": "airflow_mlgov.sensors.approval",
     "GovernedModel": "airflow_mlgov.decorators.governed",
+    "LineageDeliveredSensor": "airflow_mlgov.sensors.lineage_delivered",
     "PromoteModelOperator": "airflow_mlgov.operators.promote_model",
     "ReconcileOperator": "airflow_mlgov.operators.reconcile",
     "TrainModelOperator": "airflow_mlgov.operators.train_model",
@@ -37,6 +41,7 @@ __all__ = [
     "ApprovalGateOperator",
     "ApprovalSensor",
     "GovernedModel",
+    "LineageDeliveredSensor",
     "PromoteModelOperator",
     "ReconcileOperator",
     "TrainModelOperator",

@@ -42,15 +42,41 @@ _OPTIONS = (
         "/var/lib/airflow/mlgov-seen",
     ),
     (
+        "lineage_spool_dir",
+        "Folder on each machine's own disk for lineage events while the ledger's store is away.",
+        "/var/lib/airflow/mlgov-lineage-spool",
+    ),
+    (
         "anchors_path",
         "YAML file of the places outside of this deployment that checkpoints are handed to.",
         "/opt/airflow/governance/anchors.yaml",
     ),
+    (
+        "lineage_targets_path",
+        "YAML file of the places that lineage events are sent to; without it they stay here.",
+        "/opt/airflow/governance/lineage-targets.yaml",
+    ),
 )
 
+_CONNECTION_TYPES = (
+    ("marquez", "airflow_mlgov.hooks.marquez.MarquezHook", "Marquez"),
+    ("mlflow", "airflow_mlgov.hooks.mlflow.MlflowHook", "MLflow"),
+    (
+        "mlgov_airflow",
+        "airflow_mlgov.hooks.airflow_server.AirflowServerHook",
+        "Airflow API (mlgov)",
+    ),
+)
 
 _SENSITIVE = ("ledger_url", "keys_passphrase")
 """Options that Airflow also reads from ``_cmd`` and ``_secret``, and never shows."""
+
+
+_MODEL_URIS = {
+    "schemes": ["mlflow", "sagemaker", "vertexai", "azureml"],
+    "handler": "airflow_mlgov.lineage.assets.sanitize_uri",
+    "to_openlineage_converter": "airflow_mlgov.lineage.assets.convert_to_openlineage",
+}
 
 
 def get_provider_info() -> dict[str, Any]:
@@ -62,22 +88,15 @@ def get_provider_info() -> dict[str, Any]:
             "Approvals bound to digests, verified at each use, in a ledger that others can check."
         ),
         "connection-types": [
-            {
-                "connection-type": "mlflow",
-                "hook-class-name": "airflow_mlgov.hooks.mlflow.MlflowHook",
-                "hook-name": "MLflow",
-            },
-            {
-                "connection-type": "mlgov_airflow",
-                "hook-class-name": "airflow_mlgov.hooks.airflow_server.AirflowServerHook",
-                "hook-name": "Airflow API (mlgov)",
-            },
+            {"connection-type": kind, "hook-class-name": path, "hook-name": name}
+            for kind, path, name in _CONNECTION_TYPES
         ],
         "task-decorators": [
             {"name": "governed", "class-name": "airflow_mlgov.decorators.governed.governed_task"},
             {"name": "recorded", "class-name": "airflow_mlgov.decorators.recorded.recorded_task"},
         ],
         "extra-links": ["airflow_mlgov.operators.evidence_link.EvidenceLink"],
+        "asset-uris": [dict(_MODEL_URIS)],
         "plugins": [
             {"name": "mlgov", "plugin-class": "airflow_mlgov.plugins.mlgov.MlgovPlugin"},
         ],

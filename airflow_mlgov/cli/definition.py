@@ -18,12 +18,14 @@ from airflow_mlgov.cli.hold import hold_commands
 from airflow_mlgov.cli.inbox import inbox_command
 from airflow_mlgov.cli.keys import keys_commands
 from airflow_mlgov.cli.ledger import ledger_commands
+from airflow_mlgov.cli.lineage import lineage_commands
 from airflow_mlgov.cli.pack_changes import pack_change_commands
 from airflow_mlgov.cli.reconcile import reconcile_command
 from airflow_mlgov.cli.run import option, positional
 from airflow_mlgov.cli.sequencer import sequencer_command
 from airflow_mlgov.cli.skeleton import STARTING_PACKS
 from airflow_mlgov.cli.stop import stop_commands
+from airflow_mlgov.cli.trace import trace_command
 
 _FOLDER = option(
     "folder",
@@ -64,11 +66,13 @@ def get_cli_commands() -> list[GroupCommand]:
                 GroupCommand("breakglass", "Emergencies", tuple(breakglass_commands())),
                 GroupCommand("finding", "What validation found wrong", tuple(finding_commands())),
                 reconcile_command(),
+                trace_command(),
                 erase_command(),
                 GroupCommand("hold", "Legal holds", tuple(hold_commands())),
                 GroupCommand("db", "The ledger's database", tuple(database_commands())),
                 GroupCommand("keys", "The keys that sign", tuple(keys_commands())),
                 GroupCommand("ledger", "The ledger of decisions", tuple(ledger_commands())),
+                GroupCommand("lineage", "Lineage on its way out", tuple(lineage_commands())),
                 sequencer_command(),
                 bundle_command(),
             ),

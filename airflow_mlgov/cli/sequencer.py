@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from airflow_mlgov.service.anchor import Anchoring
     from airflow_mlgov.service.sequencer import Sequencer
+    from airflow_mlgov.service.ship import Shipper
 
 _N = TypeVar("_N", int, float)
 
@@ -30,7 +31,7 @@ def sequencer(args: Namespace) -> None:
     """Sequence until SIGTERM or SIGINT; exit 1 if the ledger does not verify."""
     from airflow_mlgov.cli.sequencer_status import serving
     from airflow_mlgov.service.sequencer import Pace
-    from airflow_mlgov.wiring import open_anchoring, open_sequencer
+    from airflow_mlgov.wiring import open_anchoring, open_sequencer, open_shippers
 
     pace = Pace(args.tick, args.heartbeat)
     service = open_sequencer(pace, tell)
@@ -39,14 +40,17 @@ def sequencer(args: Namespace) -> None:
         done = service.progress
         tell(f"{done.entries} entries under a signed checkpoint, {done.waiting} waiting.")
         return
-    anchoring = open_anchoring(tell)
+    anchoring, shippers = open_anchoring(tell), open_shippers(tell)
     with (
         _stopped_by_signals(service),
-        _beside(anchoring),
-        serving(args.listen, lambda: service.progress, pace.tick_s, lambda: anchoring.progress) as (
-            host,
-            port,
-        ),
+        _beside(anchoring if anchoring.progress else None, *shippers),
+        serving(
+            args.listen,
+            lambda: service.progress,
+            pace.tick_s,
+            lambda: anchoring.progress,
+            lambda: [shipper.progress for shipper in shippers],
+        ) as (host, port),
     ):
         tell(f"Sequencing; /health and /metrics on {host}:{port}.")
         service.run()
@@ -57,7 +61,7 @@ def sequencer_command() -> ActionCommand:
     """Return the command ``airflow mlgov sequencer``."""
     return command(
         sequencer,
-        "Bring acknowledged entries under signed checkpoints, as a service",
+        "Bring acknowledged entries under signed checkpoints and deliver lineage, as a service",
         option(
             "tick",
             "Seconds between two rounds, from 0.01 to 60 (default: 0.1)",
@@ -83,15 +87,16 @@ def sequencer_command() -> ActionCommand:
 
 
 @contextmanager
-def _beside(anchoring: Anchoring) -> Iterator[None]:
-    """Let anchors have a thread of their own: no round waits for them, nor does the end."""
-    thread = threading.Thread(target=anchoring.run, name="mlgov-anchors", daemon=True)
-    if anchoring.progress:
-        thread.start()
+def _beside(*others: Anchoring | Shipper | None) -> Iterator[None]:
+    """Let anchors and targets have threads of their own: no round waits for them, nor the end."""
+    running = [other for other in others if other is not None]
+    for other in running:
+        threading.Thread(target=other.run, name="mlgov-beside", daemon=True).start()
     try:
         yield
     finally:
-        anchoring.stop()
+        for other in running:
+            other.stop()
 
 
 @contextmanager

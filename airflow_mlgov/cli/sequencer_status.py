@@ -23,11 +23,13 @@ from airflow_mlgov.errors import ConfigurationError
 from airflow_mlgov.records.clock import to_text
 from airflow_mlgov.service.anchor import AnchorProgress
 from airflow_mlgov.service.sequencer import Progress
+from airflow_mlgov.service.ship import Progress as TargetProgress
 
 STALE_AFTER_S = 30.0
 """A last good round older than this, and a tick more, is no health."""
 REQUEST_TIMEOUT_S = 5.0
 
+Number = float | int | None
 Answer = tuple[HTTPStatus, str, str]
 """Status, content type and text."""
 
@@ -71,6 +73,19 @@ _ANCHOR_METRICS: tuple[tuple[str, str, str], ...] = (
         "gauge",
         "1 if an anchor knows another history than the ledger shows, else 0.",
     ),
+)
+
+
+_TARGET_METRICS: tuple[tuple[str, str, str], ...] = (
+    ("mlgov_lineage_waiting_events", "gauge", "Lineage events that wait for a target."),
+    (
+        "mlgov_lineage_lag_seconds",
+        "gauge",
+        "How long the oldest of them has waited; 0 if none waits.",
+    ),
+    ("mlgov_lineage_delivered_events", "gauge", "Lineage events that a target has."),
+    ("mlgov_lineage_quarantined_events", "gauge", "Lineage events that a target refuses."),
+    ("mlgov_lineage_failures_total", "counter", "Rounds since the start that failed."),
 )
 
 
@@ -145,15 +160,52 @@ def anchors_health(anchors: Sequence[AnchorProgress]) -> list[dict[str, Any]]:
 def anchors_metrics(anchors: Sequence[AnchorProgress]) -> str:
     """Return the same as Prometheus text."""
     rows = [
-        (a.name, (a.size, a.at and a.at.timestamp(), a.failures, int(a.contradicts)))
+        (a.name, (a.size, a.at.timestamp() if a.at else None, a.failures, int(a.contradicts)))
         for a in anchors
     ]
+    return _labelled(_ANCHOR_METRICS, "anchor", rows)
+
+
+def targets_health(targets: Sequence[TargetProgress]) -> list[dict[str, Any]]:
+    """Return what there is to say of targets of lineage; one that is away is no lack of health."""
+    return [
+        {
+            "name": target.target,
+            "waiting": target.backlog and target.backlog.waiting,
+            "lag_s": round(target.lag_s, 3),
+            "quarantined": target.backlog and target.backlog.quarantined,
+            "failing": bool(target.problem),
+        }
+        for target in targets
+    ]
+
+
+def targets_metrics(targets: Sequence[TargetProgress]) -> str:
+    """Return the same as Prometheus text."""
+    return _labelled(
+        _TARGET_METRICS, "target", [(t.target, (*_figures(t), t.failures)) for t in targets]
+    )
+
+
+def _figures(target: TargetProgress) -> tuple[Number, ...]:
+    backlog = target.backlog
+    if backlog is None:
+        return (None,) * 4
+    return backlog.waiting, round(target.lag_s, 3), backlog.delivered, backlog.quarantined
+
+
+def _labelled(
+    named: Sequence[tuple[str, str, str]],
+    label: str,
+    rows: Sequence[tuple[str, tuple[Number, ...]]],
+) -> str:
+    """Return metrics that each row has a value of; None is left out."""
     lines = []
-    for column, (name, kind, summary) in enumerate(_ANCHOR_METRICS if rows else ()):
+    for column, (name, kind, summary) in enumerate(named if rows else ()):
         lines += [f"# HELP {name} {summary}\n", f"# TYPE {name} {kind}\n"]
         lines += [
-            f'{name}{{anchor="{anchor}"}} {values[column]}\n'
-            for anchor, values in rows
+            f'{name}{{{label}="{of}"}} {values[column]}\n'
+            for of, values in rows
             if values[column] is not None
         ]
     return "".join(lines)
@@ -165,6 +217,7 @@ def serving(
     progress: Callable[[], Progress],
     tick_s: float,
     anchors: Callable[[], Sequence[AnchorProgress]],
+    targets: Callable[[], Sequence[TargetProgress]] = tuple,
 ) -> Iterator[tuple[str, int]]:
     """Answer on an address while the block runs; yield the address, with the port that it got.
 
@@ -173,6 +226,7 @@ def serving(
         progress: Returns what the sequencer noted last.
         tick_s: Its pace, in seconds.
         anchors: Returns what was seen of each anchor.
+        targets: Returns what was seen of each target of lineage.
 
     Raises:
         ConfigurationError: The address cannot be listened on; a retry does not help.
@@ -180,7 +234,7 @@ def serving(
     host, port = address
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        server = _server_of(family)((host, port), _requests_of(progress, tick_s, anchors))
+        server = _server_of(family)((host, port), _requests_of(progress, tick_s, anchors, targets))
     except OSError as error:
         raise ConfigurationError(
             f"The sequencer cannot listen on {host}:{port}: {error.strerror or error}.",
@@ -209,16 +263,26 @@ def _requests_of(
     progress: Callable[[], Progress],
     tick_s: float,
     anchors: Callable[[], Sequence[AnchorProgress]],
+    targets: Callable[[], Sequence[TargetProgress]],
 ) -> type[BaseHTTPRequestHandler]:
     def answer(path: str) -> Answer:
         now = time.monotonic()
         if path == "/health":
             is_well, said = health(progress(), tick_s, now)
             status = HTTPStatus.OK if is_well else HTTPStatus.SERVICE_UNAVAILABLE
-            said["anchors"] = anchors_health(anchors())
+            said |= {
+                "anchors": anchors_health(anchors()),
+                "lineage": targets_health(targets()),
+            }
             return status, "application/json", json.dumps(said) + "\n"
         if path == "/metrics":
-            text = metrics(progress(), now) + anchors_metrics(anchors())
+            text = "".join(
+                (
+                    metrics(progress(), now),
+                    anchors_metrics(anchors()),
+                    targets_metrics(targets()),
+                )
+            )
             return HTTPStatus.OK, "text/plain; version=0.0.4", text
         return HTTPStatus.NOT_FOUND, "text/plain", "There are /health and /metrics.\n"
 

@@ -9,9 +9,21 @@ from importlib.resources import files
 import pytest
 
 from airflow_mlgov.cli.skeleton import STARTING_PACKS, inventory_skeleton, pack_skeleton
-from airflow_mlgov.policy.documents import ANCHORS_SCHEMA, INVENTORY_SCHEMA, PACK_SCHEMA
+from airflow_mlgov.lineage.facet_schemas import PUBLISHED, documents
+from airflow_mlgov.policy.documents import (
+    ANCHORS_SCHEMA,
+    INVENTORY_SCHEMA,
+    LINEAGE_TARGETS_SCHEMA,
+    PACK_SCHEMA,
+)
 
-SCHEMAS = (ANCHORS_SCHEMA, INVENTORY_SCHEMA, PACK_SCHEMA, "gx-suite-1")
+SCHEMAS = (
+    ANCHORS_SCHEMA,
+    INVENTORY_SCHEMA,
+    LINEAGE_TARGETS_SCHEMA,
+    PACK_SCHEMA,
+    "gx-suite-1",
+)
 
 
 @pytest.mark.parametrize("name", SCHEMAS)
@@ -46,6 +58,11 @@ def test_templates_and_style_sheet_are_found():
     }
     written = {"evidence.html", "model.html", "overview.html", "problem.html", "page.css"}
     assert found == named | written
+
+
+def test_every_facet_that_is_written_has_its_schema_in_the_package():
+    found = {name for document in documents() for name in document["$defs"]}
+    assert {name.partition("/")[2] for name in PUBLISHED.values()} <= found
 
 
 def test_type_checkers_are_told_that_the_package_is_typed():
