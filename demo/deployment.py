@@ -39,6 +39,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # audit log commits on the event loop, and waits there for the write lock of a request that needs
 # the event loop to end, until SQLite's patience is over and somebody gets HTTP 500.
 COMPONENTS = ("api-server", "task-api-server", "scheduler", "dag-processor", "triggerer")
+OUTBOX = "airflow_mlgov.listeners.outbox_transport.OutboxTransport"
 USERS = {"erin": "user", "olivia": "user", "victor": "user", "admin": "admin"}
 SECRETS = ("AIRFLOW__API_AUTH__JWT_SECRET", "AIRFLOW__API__SECRET_KEY", "AIRFLOW__CORE__FERNET_KEY")
 
@@ -60,7 +61,8 @@ class Deployment:
         mlgov: Options of Airflow's `[mlgov]` section, by name.
         connections: Airflow connections as JSON-ready dicts, by id.
         extra_env: Further variables for every process.
-        lineage_file: Where OpenLineage events go; none: lineage is off.
+        lineage_namespace: What lineage calls this Airflow; its events go into the outbox. None:
+            lineage is off.
         users: Role by user name.
         parallelism: Task slots.
         say: Told what happens, in plain words.
@@ -71,7 +73,7 @@ class Deployment:
     mlgov: Mapping[str, str] = field(default_factory=dict)
     connections: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     extra_env: Mapping[str, str] = field(default_factory=dict)
-    lineage_file: Path | None = None
+    lineage_namespace: str | None = None
     users: Mapping[str, str] = field(default_factory=lambda: dict(USERS))
     parallelism: int = 4
     say: Callable[[str], None] = lambda _message: None
@@ -175,13 +177,25 @@ class Deployment:
         return settings | self._lineage_settings()
 
     def _lineage_settings(self) -> dict[str, str]:
-        if self.lineage_file is None:
+        if self.lineage_namespace is None:
             return {"AIRFLOW__OPENLINEAGE__DISABLED": "True"}
-        transport = {"type": "file", "log_file_path": str(self.lineage_file), "append": True}
         return {
-            "AIRFLOW__OPENLINEAGE__TRANSPORT": json.dumps(transport),
-            "AIRFLOW__OPENLINEAGE__NAMESPACE": "airflow-mlgov-demo",
+            "AIRFLOW__OPENLINEAGE__TRANSPORT": json.dumps({"type": OUTBOX}),
+            "AIRFLOW__OPENLINEAGE__NAMESPACE": self.lineage_namespace,
+            "AIRFLOW__MLGOV__LINEAGE_SPOOL_DIR": str(self.folder / "lineage-spool"),
         }
+
+    def export_lineage(self) -> Path:
+        """Write the events of the outbox to ``lineage.jsonl``, in the order of their arrival.
+
+        Raises:
+            DeploymentError: They could not be written.
+        """
+        file = self.folder / "lineage.jsonl"
+        done = self.airflow("mlgov", "lineage", "export", "--file", str(file))
+        if done.returncode:
+            raise DeploymentError(f"Lineage could not be exported: {done.stderr[-2000:]}")
+        return file
 
     def _write_env_file(self, settings: Mapping[str, str]) -> None:
         # The secrets of the running processes stay out: commands on the results need none of them.

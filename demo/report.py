@@ -40,7 +40,7 @@ def summary(
         "refusals": story.refusals,
         "ledger": story.ledger
         or {"entries": 0, "tree_size": 0, "root_hash": "", "verified": False},
-        "lineage": {"events": _count_events(lineage), "file": str(lineage)},
+        "lineage": {"events": len(lineage.read_text("utf-8").splitlines()), "file": str(lineage)},
         "seconds": round(seconds, 1),
     }
 
@@ -61,9 +61,3 @@ def table(results: Sequence[Result], width: int = 100) -> str:
 def write_summary(path: Path, document: dict[str, Any]) -> None:
     """Write the summary."""
     path.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", "utf-8")
-
-
-def _count_events(lineage: Path) -> int:
-    if not lineage.exists():
-        return 0
-    return sum(1 for line in lineage.read_text("utf-8").splitlines() if line.strip())

@@ -17,6 +17,7 @@ from demo.steps import STEPS, Step, StepError, Story
 from demo.world import World, open_world
 
 FOLDER = ROOT / ".demo"
+_TRACE = "trace --model retail_pd --version 1"
 
 
 def main() -> int:
@@ -37,7 +38,8 @@ def main() -> int:
             return 1
         results = _run_steps(story)
         say("Stopping Airflow ...")
-    document = summary(story, results, world.folder / "lineage.jsonl", time.monotonic() - began)
+    lineage = world.deployment.export_lineage()
+    document = summary(story, results, lineage, time.monotonic() - began)
     write_summary(world.folder / "summary.json", document)
     as_it_should = all(result.outcome == result.step.wanted for result in results)
     _print_end(results, document["seconds"], as_it_should)
@@ -78,7 +80,7 @@ def _run_step(story: Story, step: Step) -> Result:
 def _print_end(results: list[Result], seconds: float, as_it_should: bool) -> None:
     print("\n" + table(results) + "\n")
     print(f"Everything is in {FOLDER}. After `. .demo/env`, look at it with, for instance:")
-    for command in ("status retail_pd", "ledger verify", "ledger show", "finding list"):
+    for command in ("status retail_pd", "ledger verify", "ledger show", "finding list", _TRACE):
         print(f"  .venv/bin/airflow mlgov {command}")
     verdict = "Every step came out as it should" if as_it_should else "SOMETHING WENT WRONG"
     print(f"\n{verdict} ({seconds:.0f} s).")

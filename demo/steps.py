@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
 from contextlib import contextmanager
@@ -24,6 +25,8 @@ COMMENTS = {
     OWNER: "Gini and calibration meet our appetite; the use stays within its boundaries.",
     VALIDATOR: "Reproduced AUC and PSI independently; the challenger's lead is noted.",
 }
+WALKED = {"source", "data", "model", "report", "request", "approval", "endpoint"}
+"""Kinds of records that a scored batch rests on."""
 
 
 class StepError(RuntimeError):
@@ -215,6 +218,32 @@ def verify_ledger(story: Story) -> str:
     return f"{checkpoint.size} entries under one signed checkpoint: verified"
 
 
+def trace_scores(story: Story) -> str:
+    """Walk from the scored batch back to the raw file and the approval, and draw it."""
+    from airflow_mlgov.wiring import open_outbox
+
+    world = story.world
+    world.governance()  # its settings are now this process's
+    outbox = open_outbox()
+    outbox.take()
+    told = [kept.decoded() for kept in outbox.events(0, 10_000)]
+    ends = [e for e in told if (e["job"]["name"], e["eventType"]) == (f"{DAG}.score", "COMPLETE")]
+    if not ends:
+        raise StepError("lineage holds no end of the scoring task")
+    (scores,) = ends[-1]["outputs"]
+    picture = ("--svg", str(world.folder / "trace.svg"), "--output", "json")
+    where = ("--dataset", scores["namespace"], scores["name"])
+    done = world.deployment.airflow("mlgov", "trace", *where, *picture)
+    if done.returncode:
+        raise StepError(f"`airflow mlgov trace` failed:\n{done.stdout}{done.stderr}")
+    nodes = json.loads(done.stdout)["nodes"]
+    missing = WALKED - {node["kind"] for node in nodes}
+    if missing:
+        raise StepError(f"the scores do not lead back to any {', '.join(sorted(missing))}")
+    source = next(node["name"] for node in nodes if node["kind"] == "source")
+    return f"{len(nodes)} steps and records back to {Path(source).name}, nothing missing"
+
+
 STEPS = (
     Step("train", ENGINEER, "trains and validates two models", "ok", train, "task logs, MLflow"),
     Step(
@@ -246,6 +275,10 @@ STEPS = (
     Step(
         *("verify_ledger", "an auditor", "verifies the ledger", "ok", verify_ledger),
         "airflow mlgov ledger verify",
+    ),
+    Step(
+        *("trace_scores", "an auditor", "walks from the scores back to the raw data", "ok"),
+        *(trace_scores, "trace.svg"),
     ),
 )
 

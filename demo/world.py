@@ -147,7 +147,7 @@ def open_world(folder: Path, say: Callable[[str], None]) -> World:
         folder=folder,
         dags=ROOT / "dags",
         say=say,
-        lineage_file=folder / "lineage.jsonl",
+        lineage_namespace="airflow-mlgov-demo",
         mlgov={
             "ledger_url": f"sqlite:///{folder / 'ledger.db'}",
             "evidence_url": f"file://{folder / 'evidence'}",
