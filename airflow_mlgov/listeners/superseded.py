@@ -8,9 +8,11 @@ first ones. They would stand as running for ever.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
+from airflow_mlgov.errors import MlgovError
 from airflow_mlgov.service.outbox import TERMINAL, Outbox
 
 MAX_BEFORE = 20
@@ -30,8 +32,13 @@ def endings(event: Mapping[str, Any], outbox: Outbox) -> list[dict[str, Any]]:
     """
     if event["eventType"] != "START":
         return []
-    ended = []
-    for run_id in _earlier(event["run"].get("facets") or {}):
+    earlier, ended = list(_earlier(event["run"].get("facets") or {})), []
+    if earlier:
+        # An end that came a moment ago has no number yet. Who may not number has a sequencer that
+        # does, within a second.
+        with suppress(MlgovError):
+            outbox.take()
+    for run_id in earlier:
         told = [kept.decoded() for kept in outbox.of_run(run_id)]
         if told and not any(each["eventType"] in TERMINAL for each in told):
             over = {"eventType": "ABORT", "eventTime": event["eventTime"], "outputs": []}

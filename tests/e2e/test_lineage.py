@@ -97,6 +97,7 @@ def run_flow(folder: Path, url: str) -> Flow:
     targets = folder / "targets.yaml"
     targets.write_text(TARGETS.format(url=url))
     deployment.mlgov = {**deployment.mlgov, "lineage_targets_path": str(targets)}
+    before = dict(os.environ)
     try:
         world.start()
         story = Story(world)
@@ -104,6 +105,9 @@ def run_flow(folder: Path, url: str) -> Flow:
             print(step.name, step.act(story))
     finally:
         deployment.stop()
+        # The demo's settings become this process's; other tests have a live Airflow of their own.
+        os.environ.clear()
+        os.environ.update(before)
     shipped = deployment.airflow("mlgov", "lineage", "ship", "--output", "json")
     assert shipped.returncode == 0, shipped.stdout + shipped.stderr
     (standing,) = json.loads(shipped.stdout)

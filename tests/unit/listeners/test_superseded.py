@@ -15,6 +15,7 @@ from airflow.providers.openlineage.utils.utils import (
 from openlineage.client import OpenLineageClient
 from openlineage.client.event_v2 import InputDataset, Job, Run, RunEvent, RunState
 
+from airflow_mlgov.errors import ConfigurationError
 from airflow_mlgov.listeners.superseded import endings
 from airflow_mlgov.service.outbox import OutboxItem
 from airflow_mlgov.stores.sqlite import SqliteOutbox
@@ -96,6 +97,21 @@ def test_what_has_ended_never_began_or_is_another_instance_is_left_alone(outbox)
     assert len(endings(of_task(2, "START", 9, map_index=1), outbox)) == 1
     assert endings(of_dag(1, "START", 9), outbox) == []
     assert endings(of_task(1, "START", 9), outbox) == []
+
+
+def test_an_end_that_nobody_has_numbered_yet_is_one(outbox):
+    put(outbox, of_dag(0, "START", 0))
+    outbox.append([OutboxItem.of(of_dag(0, "FAIL", 1))], NOW)
+    assert endings(of_dag(1, "START", 2), outbox) == []
+
+
+def test_who_may_not_number_goes_by_what_is_numbered(outbox, monkeypatch):
+    def refuse() -> int:
+        raise ConfigurationError("The role may not.")
+
+    put(outbox, of_task(1, "START", 0))
+    monkeypatch.setattr(outbox, "take", refuse)
+    assert len(endings(of_task(2, "START", 9), outbox)) == 1
 
 
 def test_only_a_start_begins_anything(outbox):
