@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
 import shutil
 import sqlite3
 import subprocess
@@ -64,7 +63,8 @@ def compare(live: Any, *arguments: str) -> tuple[int, dict[str, Any]]:
     token = live.client(e2e.READER)._http.headers["Authorization"].removeprefix("Bearer ")
     done = subprocess.run(
         [sys.executable, "-m", "airflow", "mlgov", "reconcile", "--output", "json", *arguments],
-        env={**os.environ, **live.deployment.env, "AIRFLOW_CLI_TOKEN": token},
+        # Not this process's: that is set up for the Airflow of other tests.
+        env={**live.deployment.env, "AIRFLOW_CLI_TOKEN": token},
         capture_output=True,
         text=True,
         timeout=300,
