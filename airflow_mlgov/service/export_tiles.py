@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import secrets
 from pathlib import Path
 
 from airflow_mlgov.errors import ConfigurationError, LedgerIntegrityError
 from airflow_mlgov.ledger.checkpoint import Checkpoint
 from airflow_mlgov.ledger.tiles import tile_files
 from airflow_mlgov.ledger.view import LedgerView
+from airflow_mlgov.service.durable_file import replace_file
 
 CHECKPOINT = "checkpoint"
 
@@ -36,7 +35,7 @@ def export_tiles(view: LedgerView, folder: Path) -> int:
     try:
         _refuse_newer(view.checkpoint, folder / CHECKPOINT)
         new = sum(_write_once(folder / path, data) for path, data in tile_files(view.leaves))
-        _replace(folder / CHECKPOINT, view.checkpoint.note.encode("utf-8"))
+        replace_file(folder / CHECKPOINT, view.checkpoint.note.encode("utf-8"), 0o666)
     except OSError as error:
         raise ConfigurationError(
             f"The export to {folder} failed: {error.strerror or error}.",
@@ -70,17 +69,5 @@ def _write_once(path: Path, data: bytes) -> bool:
             )
         return False
     path.parent.mkdir(parents=True, exist_ok=True)
-    _replace(path, data)
+    replace_file(path, data, 0o666)
     return True
-
-
-def _replace(path: Path, data: bytes) -> None:
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    try:
-        with draft.open("xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)

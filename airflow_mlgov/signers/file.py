@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from airflow_mlgov.errors import ConfigurationError
 from airflow_mlgov.records.kinds import KeyRole
+from airflow_mlgov.service.durable_file import sync_folder
 
 MAX_KEY_BYTES = 64 * 1024
 _log = logging.getLogger(__name__)
@@ -167,7 +168,7 @@ def make_key(path: Path, passphrase: bytes | None) -> bool:
         return False
     finally:
         draft.unlink(missing_ok=True)
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
     return True
 
 
@@ -177,11 +178,3 @@ def _write(path: Path, data: bytes) -> None:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

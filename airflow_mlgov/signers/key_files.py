@@ -8,13 +8,13 @@ keys that went before, a line each. Each step is durable before the next begins.
 from __future__ import annotations
 
 import os
-import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
 from airflow_mlgov.errors import ConfigurationError, LedgerIntegrityError
 from airflow_mlgov.ledger.checkpoint import Vkey
 from airflow_mlgov.records.kinds import KeyRole
+from airflow_mlgov.service.durable_file import replace_file, sync_folder
 
 MAX_BYTES = 64 * 1024
 
@@ -97,7 +97,7 @@ class KeyFiles:
         """Forget the key that was to come."""
         for path in (self.next_key, self.next_uri):
             path.unlink(missing_ok=True)
-        _sync(self.folder)
+        sync_folder(self.folder)
 
     def retire(self, old: Vkey) -> None:
         """Keep the public half of the present key, so that what it signed is believed later.
@@ -122,7 +122,7 @@ class KeyFiles:
             # Between these two both are there, and no process starts; the other way round, one
             # without a trust file would make itself a key.
             new.replace(kept)
-            _sync(self.folder)
+            sync_folder(self.folder)
             self.drop(old)
         except OSError as error:
             raise _unusable(self.folder, error) from error
@@ -130,20 +130,13 @@ class KeyFiles:
     def drop(self, path: Path) -> None:
         """Remove the file of a key that was rotated out."""
         path.unlink(missing_ok=True)
-        _sync(self.folder)
+        sync_folder(self.folder)
 
     def _put(self, path: Path, text: str) -> None:
-        draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
         try:
-            descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(descriptor, "w", encoding="ascii") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            draft.replace(path)
-            _sync(path.parent)
+            replace_file(path, text.encode("ascii"), 0o600)
+            sync_folder(path.parent)
         except (OSError, UnicodeError) as error:
-            draft.unlink(missing_ok=True)
             raise _unusable(path, error) from error
 
 
@@ -160,14 +153,6 @@ def _read(path: Path) -> str:
             remedy=f"If nobody did, run `chmod go-w {path}`.",
         )
     return data.decode("utf-8", "replace")
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _unusable(path: Path, error: OSError | UnicodeError) -> ConfigurationError:

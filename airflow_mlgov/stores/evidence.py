@@ -7,13 +7,12 @@ harmless, no other document can take its place, and a reader sees for itself whe
 from __future__ import annotations
 
 import logging
-import os
-import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from airflow_mlgov.errors import ConfigurationError, EvidenceError
 from airflow_mlgov.records.digest import Digest
+from airflow_mlgov.service.durable_file import make_folder, replace_file, sync_folder
 
 if TYPE_CHECKING:
     from airflow.sdk import ObjectStoragePath
@@ -133,9 +132,10 @@ def _write_object(path: ObjectStoragePath, document: bytes) -> None:
 
 def _write_local(path: Path, document: bytes) -> None:
     if not _holds(path, document):
-        _make_folder(path.parent)
-        _replace(path, document)
-    _sync_folder(path.parent)
+        make_folder(path.parent)
+        # Group-readable like the rest of a shared Airflow home; never readable by everybody.
+        replace_file(path, document, 0o640)
+    sync_folder(path.parent)
 
 
 def _holds(path: Path, document: bytes) -> bool:
@@ -150,34 +150,3 @@ def _holds(path: Path, document: bytes) -> bool:
 
 def _warn_replaced(path: Path | ObjectStoragePath) -> None:
     log.warning("%s held other bytes than its name says; it is replaced by the document.", path)
-
-
-def _make_folder(folder: Path) -> None:
-    """Make a folder and those above it, each one's name on disk before anything is put in it."""
-    if folder.is_dir():
-        return
-    _make_folder(folder.parent)
-    folder.mkdir(exist_ok=True)
-    _sync_folder(folder.parent)
-
-
-def _replace(path: Path, document: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    try:
-        # Group-readable like the rest of a shared Airflow home; never readable by everybody.
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
-        with os.fdopen(os.open(temporary, flags, 0o640), "wb") as file:
-            file.write(document)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -11,13 +11,13 @@ import hashlib
 import logging
 import os
 import re
-import secrets
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from airflow_mlgov.errors import ConfigurationError
+from airflow_mlgov.service.durable_file import replace_file
 
 FILE_MODE, FOLDER_MODE = 0o600, 0o700
 MAX_BYTES = 128 * 1024
@@ -72,7 +72,7 @@ class SeenFolder:
             with self._lock(origin) as is_held:
                 if not is_held or self.read(origin) != instead_of:
                     return False
-                _write(self.path(origin), data)
+                replace_file(self.path(origin), data, FILE_MODE)
         except OSError as error:
             self._warn(error)
             return False
@@ -87,7 +87,7 @@ class SeenFolder:
             if not path.exists():
                 if sum(1 for _ in folder.iterdir()) >= MAX_KEPT:
                     return f"(not kept: {folder} holds {MAX_KEPT} files already)"
-                _write(path, data)
+                replace_file(path, data, FILE_MODE)
         except OSError as error:
             return f"(not kept: {path} cannot be written: {error.strerror or error})"
         return str(path)
@@ -136,16 +136,3 @@ def _acquire(descriptor: int) -> bool:
             time.sleep(0.005)
         else:
             return True
-
-
-def _write(path: Path, data: bytes) -> None:
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    try:
-        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)

@@ -23,6 +23,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from airflow_mlgov.errors import ConfigurationError, LedgerUnavailableError
+from airflow_mlgov.service.durable_file import make_folder, sync_folder
 from airflow_mlgov.service.outbox import Outbox, OutboxItem
 
 FILE_MODE, FOLDER_MODE = 0o640, 0o750
@@ -83,7 +84,7 @@ class LineageSpool:
         micros = (at - _EPOCH) // timedelta(microseconds=1)
         name = f"{max(micros, 0):020d}-{time.time_ns():020d}-{secrets.token_hex(8)}.json"
         with self._usable():
-            _make_folder(self.folder)
+            make_folder(self.folder, FOLDER_MODE)
             _write(self.folder / name, _encoded(items, at))
 
     def adopt(self, outbox: Outbox) -> int:
@@ -140,7 +141,7 @@ class LineageSpool:
         return kept
 
     def _put_aside(self, file: Path) -> None:
-        _make_folder(self._damaged)
+        make_folder(self._damaged, FOLDER_MODE)
         aside = file.replace(self._damaged / file.name)
         log.error(
             "Lineage events that were kept in %s are not as they were written, and are not in the "
@@ -196,17 +197,8 @@ def _listed(folder: Path) -> list[str]:
         return []
 
 
-def _make_folder(folder: Path) -> None:
-    if folder.is_dir():
-        return
-    if not folder.parent.is_dir():
-        _make_folder(folder.parent)
-    folder.mkdir(mode=FOLDER_MODE, exist_ok=True)
-    _sync(folder.parent)
-
-
 def _write(path: Path, data: bytes) -> None:
-    draft = path.with_name(f".{path.name}")
+    draft = path.with_name(f".{path.name}")  # the name is nobody else's, and so is this one
     try:
         descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE)
         with os.fdopen(descriptor, "wb") as file:
@@ -214,15 +206,7 @@ def _write(path: Path, data: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         draft.replace(path)
-        _sync(path.parent)
+        sync_folder(path.parent)
     finally:
         with suppress(OSError):
             draft.unlink()
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

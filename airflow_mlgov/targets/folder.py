@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import secrets
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_mlgov.errors import ConfigurationError, LineageUnavailableError
 from airflow_mlgov.records.digest import Digest
+from airflow_mlgov.service.durable_file import make_folder, replace_file, sync_folder
 from airflow_mlgov.service.outbox import Event
 
 if TYPE_CHECKING:
@@ -105,33 +104,7 @@ def _write(folder: Path, name: str, data: bytes) -> None:
     path = folder / name
     if path.exists() and path.read_bytes() == data:
         return
-    _make(folder)
-    temporary = folder / f".{name}.{secrets.token_hex(8)}"
-    try:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
-        with os.fdopen(os.open(temporary, flags, 0o640), "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    _sync(folder)
-    _sync(folder.parent)
-
-
-def _make(folder: Path) -> None:
-    """Make a folder and those above it, each one's name on disk before anything is put in it."""
-    if folder.is_dir():
-        return
-    _make(folder.parent)
-    folder.mkdir(exist_ok=True)
-    _sync(folder.parent)
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    make_folder(folder)
+    replace_file(path, data, 0o640)
+    sync_folder(folder)
+    sync_folder(folder.parent)
