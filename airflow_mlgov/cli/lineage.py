@@ -13,7 +13,7 @@ from airflow_mlgov.errors import ConfigurationError
 from airflow_mlgov.records.clock import to_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from airflow.cli.cli_config import ActionCommand
 
@@ -37,7 +37,7 @@ def ship(args: Namespace) -> None:
         spool.adopt(outbox)
     for shipper in shippers:
         _deliver(shipper)
-    rows = [_standing(outbox, shipper.progress.target) for shipper in shippers]
+    rows = _standing(outbox, [shipper.progress.target for shipper in shippers])
     print_rows(rows, args.output)
     if any(row["waiting"] or row["quarantined"] for row in rows):
         raise SystemExit(1)
@@ -49,7 +49,7 @@ def status(args: Namespace) -> None:
     from airflow_mlgov.wiring import lineage_target_names, open_outbox, open_spool
 
     outbox, spool = open_outbox(), open_spool()
-    rows = [_standing(outbox, name) for name in lineage_target_names()]
+    rows = _standing(outbox, lineage_target_names())
     if not rows and args.output not in FOR_PROGRAMS:
         tell("There are no targets: events are kept, and go nowhere.")
     print_rows(rows, args.output)
@@ -65,7 +65,7 @@ def status(args: Namespace) -> None:
 def quarantine(args: Namespace) -> None:
     """List what targets refuse, and why."""
     from airflow_mlgov.service.delivery import quarantined
-    from airflow_mlgov.wiring import open_outbox
+    from airflow_mlgov.wiring import lineage_targets_meant, open_outbox
 
     outbox = open_outbox()
     rows = [
@@ -77,7 +77,7 @@ def quarantine(args: Namespace) -> None:
             "event": event["eventType"],
             "reason": delivery.reason,
         }
-        for name in _names(args.target)
+        for name in lineage_targets_meant(args.target)
         for delivery, event in quarantined(outbox, name)
     ]
     if not rows and args.output not in FOR_PROGRAMS:
@@ -147,25 +147,10 @@ def lineage_commands() -> list[ActionCommand]:
     ]
 
 
-def _names(target: str | None) -> list[str]:
-    """Return the names of the targets that are meant."""
-    from airflow_mlgov.wiring import lineage_target_names
-
-    known = lineage_target_names()
-    if not known or target not in (None, *known):
-        raise ConfigurationError(
-            f"There is no target {target!r}." if target else "There are no targets of lineage.",
-            remedy=f"Name one of {', '.join(known)}."
-            if known
-            else "Set [mlgov] lineage_targets_path to the file that names them.",
-        )
-    return [target] if target else known
-
-
 def _shippers(target: str | None) -> list[Shipper]:
-    from airflow_mlgov.wiring import open_shippers
+    from airflow_mlgov.wiring import lineage_targets_meant, open_shippers
 
-    names = _names(target)
+    names = lineage_targets_meant(target)
     return [shipper for shipper in open_shippers(tell) if shipper.progress.target in names]
 
 
@@ -184,16 +169,22 @@ def _deliver(shipper: Shipper) -> None:
         tell(shipper.progress.problem)
 
 
-def _standing(outbox: Outbox, target: str) -> dict[str, Any]:
-    backlog = outbox.backlog(target)
-    return {
-        "target": target,
-        "waiting": backlog.waiting,
-        "since": to_text(backlog.oldest_at) if backlog.oldest_at else None,
-        "delivered": backlog.delivered,
-        "folded": backlog.folded,
-        "quarantined": backlog.quarantined,
-    }
+def _standing(outbox: Outbox, targets: Sequence[str]) -> list[dict[str, Any]]:
+    from airflow_mlgov.records.clock import SystemClock
+    from airflow_mlgov.service.ship import status as standing_of
+
+    return [
+        {
+            "target": seen.target,
+            "waiting": seen.backlog.waiting,
+            "since": to_text(seen.backlog.oldest_at) if seen.backlog.oldest_at else None,
+            "delivered": seen.backlog.delivered,
+            "folded": seen.backlog.folded,
+            "quarantined": seen.backlog.quarantined,
+        }
+        for seen in standing_of(outbox, targets, SystemClock())
+        if seen.backlog is not None
+    ]
 
 
 def _all_events(outbox: Outbox) -> Iterator[bytes]:

@@ -15,10 +15,9 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 from uuid import NAMESPACE_URL, uuid5
 
-from airflow_mlgov import __version__
 from airflow_mlgov.lineage.events import StepLineage, register_source
 from airflow_mlgov.lineage.facet_schemas import PUBLISHED, schema_of
-from airflow_mlgov.lineage.facets import CLASSES, Facet
+from airflow_mlgov.lineage.facets import CLASSES, PRODUCER, Facet
 from airflow_mlgov.lineage.names import check_job_name, register_job
 
 if TYPE_CHECKING:
@@ -26,9 +25,6 @@ if TYPE_CHECKING:
     from openlineage.client.event_v2 import RunEvent
 
     from airflow_mlgov.lineage.datasets import Dataset
-
-PRODUCER = f"urn:airflow-mlgov:{__version__}"
-"""Who states our facets; without it the provider would name itself."""
 
 
 @dataclass(frozen=True, slots=True)

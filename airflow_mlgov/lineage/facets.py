@@ -16,12 +16,16 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeAlias
 
+from airflow_mlgov import __version__
 from airflow_mlgov.lineage.names import DatasetName
 from airflow_mlgov.records.digest import Digest
 from airflow_mlgov.records.governance import Outcome, TestResult
 
 Facet: TypeAlias = Mapping[str, Any]
 Facets: TypeAlias = Mapping[str, Facet]
+
+PRODUCER = f"urn:airflow-mlgov:{__version__}"
+"""Who states our facets; without it the provider would name itself."""
 
 MAX_ITEMS = 40
 """Checks, parameters or fields that one facet lists, failures first; evidence has them all."""

@@ -58,8 +58,9 @@ def _enriched(event: dict[str, Any]) -> dict[str, Any]:
 
 def _with_facts(event: dict[str, Any], facts: RunFacts) -> dict[str, Any]:
     """Return an event with the facet ``mlgov_governed``, and what was used among its inputs."""
-    from airflow_mlgov.lineage.emission import PRODUCER, input_datasets
+    from airflow_mlgov.lineage.emission import input_datasets
     from airflow_mlgov.lineage.facet_schemas import schema_of
+    from airflow_mlgov.lineage.facets import PRODUCER
 
     run, inputs = event["run"], event.get("inputs") or []
     facets = run.get("facets") or {}

@@ -64,30 +64,26 @@ def ship_until_idle() -> None:
         with outbox.shipping(LOCK) as is_ours:
             if not is_ours:
                 return
-            is_away = _deliver(outbox, shippers)
+            is_away = _deliver(shippers)
         # What came after the last look, while the lock kept others from starting a process.
-        if is_away or not _waits(outbox, shippers):
+        names = [shipper.progress.target for shipper in shippers]
+        if is_away or not any(outbox.backlog(name).waiting for name in names):
             return
 
 
-def _deliver(outbox: Outbox, shippers: Sequence[Shipper]) -> bool:
+def _deliver(shippers: Sequence[Shipper]) -> bool:
     """Deliver until nothing has waited for a while; return True if a target is away too long."""
     idle_since = settled_at = time.monotonic()
     while (now := time.monotonic()) - idle_since < IDLE_S:
         if now - settled_at > PATIENCE_S:
             return True
-        for shipper in shippers:
-            shipper.round()
-        if _waits(outbox, shippers):
+        seen = [shipper.round().backlog for shipper in shippers]
+        if any(backlog is None or backlog.waiting for backlog in seen):
             idle_since = time.monotonic()
         else:
             settled_at = time.monotonic()
         time.sleep(PAUSE_S)
     return False
-
-
-def _waits(outbox: Outbox, shippers: Sequence[Shipper]) -> bool:
-    return any(outbox.backlog(shipper.progress.target).waiting for shipper in shippers)
 
 
 def _is_wanted() -> bool:

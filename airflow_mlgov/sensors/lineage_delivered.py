@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseSensorOperator, PokeReturnValue
 from airflow.sdk.exceptions import AirflowFailException
 
-from airflow_mlgov.errors import ConfigurationError, MlgovError
+from airflow_mlgov.errors import MlgovError
 from airflow_mlgov.operators.run import governed_run
 
 if TYPE_CHECKING:
@@ -63,9 +63,9 @@ class LineageDeliveredSensor(BaseSensorOperator):
 
     def _look(self, context: Context) -> PokeReturnValue:
         from airflow_mlgov.service.delivery import refused_of, waits_from_before
-        from airflow_mlgov.wiring import open_outbox
+        from airflow_mlgov.wiring import lineage_targets_meant, open_outbox
 
-        outbox, names = open_outbox(), self._names()
+        outbox, names = open_outbox(), lineage_targets_meant(self.target)
         root = _root_of(context["ti"])
         for name in names:
             refused = refused_of(outbox, name, root)
@@ -79,21 +79,6 @@ class LineageDeliveredSensor(BaseSensorOperator):
             return PokeReturnValue(is_done=False)
         found = {"targets": names, "delivered_by": datetime.now(UTC).isoformat()}
         return PokeReturnValue(is_done=True, xcom_value=found)
-
-    def _names(self) -> list[str]:
-        from airflow_mlgov.wiring import lineage_target_names
-
-        names = lineage_target_names()
-        if not names or (self.target and self.target not in names):
-            raise ConfigurationError(
-                f"There is no target of lineage {self.target!r}."
-                if self.target
-                else "There are no targets of lineage.",
-                remedy=f"Name one of {', '.join(names)}."
-                if names
-                else "Set [mlgov] lineage_targets_path to the file that names them.",
-            )
-        return [self.target] if self.target else names
 
 
 def _root_of(instance: Any) -> str:

@@ -1,10 +1,9 @@
 """Ships waiting events to a target that takes the last arrival for the truth, as Marquez does.
 
 While an event is under way, the one before it is read back and noted, unless the one depends on the
-other. So at most the last two that
-the target had may not be on record, if no answer came or the process died; they are sent again, in
-the same order. That does no harm: with the same last arrivals, state, times and bound versions come
-out the same.
+other. So at most the last two that the target had may not be on record, if no answer came or the
+process died; they are sent again, in the same order. That does no harm: with the same last
+arrivals, state, times and bound versions come out the same.
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -91,7 +91,7 @@ class CausalShipping:
         self._known: dict[DatasetKey, list[_Writer]] = {}
         self._waiting: Mapping[int, Parcel] = {}
         self._steps = 0
-        self._beside = (0, ThreadPoolExecutor(1))
+        self._beside: tuple[int, ThreadPoolExecutor] | None = None
         self._check: tuple[Parcel, Future[str]] | None = None
 
     def ship(self, window: Sequence[OutboxEvent], go_on: Callable[[], bool]) -> int:
@@ -201,7 +201,7 @@ class CausalShipping:
 
     def _thread(self) -> ThreadPoolExecutor:
         """Return the thread that checks; a process that was forked has none of its parent's."""
-        if self._beside[0] != os.getpid():
+        if self._beside is None or self._beside[0] != os.getpid():
             self._beside = (os.getpid(), ThreadPoolExecutor(1, "lineage-check"))
         return self._beside[1]
 
@@ -321,13 +321,9 @@ class CausalShipping:
 
     def _found_writers(self, dataset: DatasetKey) -> list[_Writer]:
         found = []
-        for kept in self._outbox.of_dataset(*dataset):
-            try:
-                parcel = Parcel.of(kept)
-            except LineageRefusedError:
-                continue
-            if dataset in parcel.writes:
-                found.append(_Writer(parcel, self._delivery(kept.seq)))
+        for kept in self._outbox.of_dataset(*dataset, written=True):
+            with suppress(LineageRefusedError):
+                found.append(_Writer(Parcel.of(kept), self._delivery(kept.seq)))
         return found
 
     def _remember(self, datasets: Iterable[DatasetKey]) -> None:

@@ -5,13 +5,11 @@ from __future__ import annotations
 from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
-from airflow_mlgov import __version__
-from airflow_mlgov.lineage.facets import job_type
+from airflow_mlgov.lineage.facets import PRODUCER, job_type
 from airflow_mlgov.lineage.names import DatasetName, register_job
 from airflow_mlgov.service.outbox import OutboxItem
 from airflow_mlgov.service.ship_order import DatasetKey, Parcel
 
-_PRODUCER = f"urn:airflow-mlgov:{__version__}"
 _SCHEMA = "https://openlineage.io/spec/2-0-2/OpenLineage.json#/$defs/RunEvent"
 _JOB_TYPE = "https://openlineage.io/spec/facets/2-0-4/JobTypeJobFacet.json#/$defs/JobTypeJobFacet"
 
@@ -32,7 +30,7 @@ def source_registration(source: DatasetKey, reader: Parcel) -> OutboxItem:
     name = DatasetName(*source)
     namespace = reader.event["job"]["namespace"]
     run = f"urn:airflow-mlgov:register:{namespace}\n{source[0]}\n{source[1]}"
-    kind = {**job_type("SOURCE"), "_producer": _PRODUCER, "_schemaURL": _JOB_TYPE}
+    kind = {**job_type("SOURCE"), "_producer": PRODUCER, "_schemaURL": _JOB_TYPE}
     return OutboxItem.of(
         {
             "eventType": "COMPLETE",
@@ -47,7 +45,7 @@ def source_registration(source: DatasetKey, reader: Parcel) -> OutboxItem:
             "outputs": [
                 {"namespace": name.namespace, "name": name.name, "facets": _words(source, reader)}
             ],
-            "producer": _PRODUCER,
+            "producer": PRODUCER,
             "schemaURL": _SCHEMA,
         }
     )

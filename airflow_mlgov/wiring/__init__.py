@@ -22,7 +22,12 @@ if TYPE_CHECKING:
     )
     from airflow_mlgov.wiring.keys import open_keys
     from airflow_mlgov.wiring.ledger_store import open_ledger_store
-    from airflow_mlgov.wiring.lineage import lineage_target_names, open_shippers, open_targets
+    from airflow_mlgov.wiring.lineage import (
+        lineage_target_names,
+        lineage_targets_meant,
+        open_shippers,
+        open_targets,
+    )
     from airflow_mlgov.wiring.outbox import open_outbox, open_spool
     from airflow_mlgov.wiring.platforms import open_platform
     from airflow_mlgov.wiring.registries import open_registry
@@ -33,6 +38,7 @@ _HOMES = {
     "configured_witnesses": "anchors",
     "key_places": "rotation",
     "lineage_target_names": "lineage",
+    "lineage_targets_meant": "lineage",
     "open_anchoring": "anchors",
     "open_anchors": "anchors",
     "open_evidence": "governance",
@@ -59,6 +65,7 @@ __all__ = [
     "configured_witnesses",
     "key_places",
     "lineage_target_names",
+    "lineage_targets_meant",
     "open_anchoring",
     "open_anchors",
     "open_evidence",

@@ -24,6 +24,24 @@ def lineage_target_names() -> list[str]:
     return [each.name for each in _terms()]
 
 
+def lineage_targets_meant(target: str | None) -> list[str]:
+    """Return the name of one configured target, or of all if none is named.
+
+    Raises:
+        DocumentError: The file is malformed; a retry does not help.
+        ConfigurationError: There is no such target, or none at all; a retry does not help.
+    """
+    known = lineage_target_names()
+    if not known or (target and target not in known):
+        raise ConfigurationError(
+            f"There is no target {target!r}." if target else "There are no targets of lineage.",
+            remedy=f"Name one of {', '.join(known)}."
+            if known
+            else "Set [mlgov] lineage_targets_path to the file that names them.",
+        )
+    return [target] if target else known
+
+
 def open_targets() -> list[LineageTarget]:
     """Return the targets that are configured; empty without any.
 

@@ -24,7 +24,8 @@ DAG_RUN = str(uuid.UUID(int=7))
 def outbox(tmp_path, monkeypatch) -> SqliteOutbox:
     made = SqliteOutbox(tmp_path / "ledger.db")
     monkeypatch.setattr(wiring, "open_outbox", lambda: made)
-    monkeypatch.setattr(wiring, "lineage_target_names", lambda: ["marquez", "folder"])
+    names = "airflow_mlgov.wiring.lineage.lineage_target_names"
+    monkeypatch.setattr(names, lambda: ["marquez", "folder"])
     monkeypatch.setattr(lineage_delivered, "_root_of", lambda _instance: DAG_RUN)
     return made
 
