@@ -12,10 +12,10 @@ from datetime import datetime
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from airflow_mlgov.errors import LedgerUnavailableError
 from airflow_mlgov.hooks.listening import keeps_outbox
 from airflow_mlgov.records.clock import SystemClock
 from airflow_mlgov.records.source import Source
+from airflow_mlgov.service.delivery import number_what_came
 from airflow_mlgov.service.lineage_gaps import ToldEnd
 from airflow_mlgov.service.on_record import APART
 
@@ -50,7 +50,7 @@ class LineageOutbox:
     def span(self) -> tuple[datetime, datetime] | None:
         """Return between which moments every event that was sent can be read."""
         if self._span is None:
-            now, is_whole = SystemClock().now(), self._take()
+            now, is_whole = SystemClock().now(), not number_what_came(self._outbox)
             first = self._outbox.events(0, 1)
             if first:
                 until = now if is_whole else self._last().received_at - APART
@@ -82,14 +82,6 @@ class LineageOutbox:
         while page := self._outbox.events(after, PAGE):
             yield from filter(None, map(_end, page))
             after = page[-1].seq
-
-    def _take(self) -> bool:
-        """Number what was appended, if this process may: a deployment can leave it to shippers."""
-        try:
-            self._outbox.take()
-        except LedgerUnavailableError:
-            return False
-        return True
 
     def _size(self) -> int:
         beyond = 1

@@ -8,11 +8,10 @@ first ones. They would stand as running for ever.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
-from airflow_mlgov.errors import MlgovError
+from airflow_mlgov.service.delivery import number_what_came
 from airflow_mlgov.service.outbox import TERMINAL, Outbox
 
 MAX_BEFORE = 20
@@ -34,10 +33,7 @@ def endings(event: Mapping[str, Any], outbox: Outbox) -> list[dict[str, Any]]:
         return []
     earlier, ended = list(_earlier(event["run"].get("facets") or {})), []
     if earlier:
-        # An end that came a moment ago has no number yet. Who may not number has a sequencer that
-        # does, within a second.
-        with suppress(MlgovError):
-            outbox.take()
+        number_what_came(outbox)  # an end that came a moment ago has no number yet
     for run_id in earlier:
         told = [kept.decoded() for kept in outbox.of_run(run_id)]
         if told and not any(each["eventType"] in TERMINAL for each in told):

@@ -6,7 +6,7 @@ shown. The walk is over the outbox, and needs no Marquez.
 
 from __future__ import annotations
 
-from airflow_mlgov.errors import MlgovError, UnknownSubjectError
+from airflow_mlgov.errors import UnknownSubjectError
 from airflow_mlgov.lineage.marquez import MarquezClient
 from airflow_mlgov.lineage.names import (
     NAMESPACE,
@@ -30,6 +30,7 @@ from airflow_mlgov.records.trace import (
 )
 from airflow_mlgov.service.approvals import standings
 from airflow_mlgov.service.break_glass import break_glasses
+from airflow_mlgov.service.delivery import number_what_came
 from airflow_mlgov.service.governance import Governance
 from airflow_mlgov.service.ledger import SealedEntry
 from airflow_mlgov.service.outbox import Outbox
@@ -39,6 +40,7 @@ from airflow_mlgov.service.trace_marquez import MarquezCheck
 from airflow_mlgov.service.trace_walk import Walk
 
 _MOST_USES = 20
+_UNSEEN = "the newest events are not numbered yet, and were not looked at"
 
 
 class Tracer:
@@ -59,7 +61,8 @@ class Tracer:
         self._outbox = outbox
         self._marquez = marquez
         self._view = gov.ledger.view()
-        self._unnumbered = _number(outbox)
+        problem = number_what_came(outbox)
+        self._unnumbered = [Gap("outbox", f"{_UNSEEN}: {problem}")] if problem else []
 
     def from_dataset(self, namespace: str, name: str) -> Trace:
         """Trace a dataset.
@@ -190,16 +193,6 @@ class Tracer:
         if self._marquez is not None:
             gaps += MarquezCheck(self._marquez, walk).compare()
         return _assembled(walk, check, gaps)
-
-
-def _number(outbox: Outbox) -> list[Gap]:
-    """Number what was appended, as a shipper would; without the right to, say what is not seen."""
-    try:
-        outbox.take()
-    except MlgovError as error:
-        problem = f"the newest events are not numbered yet, and were not looked at: {error.problem}"
-        return [Gap("outbox", problem)]
-    return []
 
 
 def _assembled(walk: Walk, check: LedgerCheck, gaps: list[Gap]) -> Trace:

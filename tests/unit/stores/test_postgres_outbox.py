@@ -17,6 +17,7 @@ from airflow_mlgov.errors import (
     LedgerIntegrityError,
     LedgerUnavailableError,
 )
+from airflow_mlgov.service.delivery import number_what_came
 from airflow_mlgov.service.outbox import Delivery, DeliveryState, OutboxItem
 from airflow_mlgov.stores.postgres import PostgresOutbox, schema
 
@@ -183,6 +184,16 @@ FORBIDDEN = [
     "SELECT * FROM mlgov.lineage_numbering FOR UPDATE",  # or a writer could hold up all numbering
     "BEGIN; LOCK TABLE mlgov.lineage_inbox IN ACCESS EXCLUSIVE MODE",
 ]
+
+
+def test_who_may_not_number_is_told_and_reads_what_others_have_numbered(
+    roles: tuple[str, str], outbox: PostgresOutbox
+) -> None:
+    writer, sequencer = map(PostgresOutbox, roles)
+    put(writer, "a")
+    assert "may not do this: permission denied" in number_what_came(writer)
+    assert number_what_came(sequencer) == ""
+    assert kept(writer) == [(1, "a")]
 
 
 def test_a_writer_can_append_and_read_and_nothing_else(
