@@ -4,7 +4,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-EXTRAS := mlflow,gx,lineage,validation,postgres,awskms,tsa
+EXTRAS := mlflow,gx,lineage,validation,postgres,awskms,tsa,aws,gcp,azure
 STAMP := $(VENV)/.installed
 LONG_STAMP := $(VENV)/.installed-long
 WORKERS ?= 2
@@ -36,7 +36,7 @@ test: $(STAMP)  ## Unit, integration and end-to-end tests, the last on a live Ai
 	@$(BIN)/python -m pytest tests/unit tests/integration -n $(WORKERS)
 	@$(BIN)/python -m pytest tests/e2e
 
-test-long: $(LONG_STAMP)  ## Ledger and live Airflow killed at every point, FAB users; needs strace, takes minutes
+test-long: $(LONG_STAMP)  ## Ledger and live Airflow killed at every point, FAB users, the deployment, extras; takes minutes
 	@$(BIN)/python -m pytest tests/long
 
 mutate: $(STAMP)  ## Change the verifier's code in every small way and see tests fail; MODULES=merkle,proof for some

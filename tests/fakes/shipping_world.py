@@ -136,3 +136,13 @@ def _same(found: str | None, sent: str | None) -> bool:
 
 
 __all__ = ["Auditor", "World", "event", "governed_run", "run_id_of", "run_of", "shuffled", "wait"]
+
+
+def ship_until_done(folder: Path, url: str, rounds: int) -> None:
+    """Ship in a process of its own, which imports this module and no test."""
+    world = World(folder, url)
+    shipper = world.shipper(settle_s=10)
+    for _ in range(rounds):
+        if shipper.round().backlog.waiting == 0:
+            return
+        time.sleep(0.02)

@@ -26,6 +26,7 @@ from shipping_world import (
     governed_run,
     run_id_of,
     run_of,
+    ship_until_done,
     shuffled,
     wait,
 )
@@ -330,20 +331,11 @@ def test_a_run_that_somebody_altered_is_put_right_by_replay(
     check(fake, 1)
 
 
-def _ship_until_done(folder: Path, url: str, rounds: int) -> None:
-    world = World(folder, url)
-    shipper = world.shipper(settle_s=10)
-    for _ in range(rounds):
-        if shipper.round().backlog.waiting == 0:
-            return
-        time.sleep(0.02)
-
-
 def test_two_shippers_in_two_processes_at_once(fake: FakeMarquez, world: World) -> None:
     fake.slow_s = 0.005
     world.append(shuffled(chains(15)))
     two = [
-        CONTEXT.Process(target=_ship_until_done, args=(world.folder, fake.url, 2_000))
+        CONTEXT.Process(target=ship_until_done, args=(world.folder, fake.url, 2_000))
         for _ in range(2)
     ]
     for each in two:
@@ -360,7 +352,7 @@ def test_a_shipper_that_is_killed_again_and_again(fake: FakeMarquez, world: Worl
     world.append(shuffled(chains(15)))
     kills = 0
     for after in (5, 20, 33, 50, 64, 90):
-        process = CONTEXT.Process(target=_ship_until_done, args=(world.folder, fake.url, 2_000))
+        process = CONTEXT.Process(target=ship_until_done, args=(world.folder, fake.url, 2_000))
         process.start()
         wait(lambda after=after: len(fake.events) >= after)
         os.kill(process.pid, signal.SIGKILL)

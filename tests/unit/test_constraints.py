@@ -11,7 +11,18 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 ROOT = Path(__file__).parents[2]
-EXTRAS = ("mlflow", "gx", "lineage", "validation", "postgres", "awskms", "tsa")
+EXTRAS = (
+    "mlflow",
+    "gx",
+    "lineage",
+    "validation",
+    "postgres",
+    "awskms",
+    "tsa",
+    "aws",
+    "gcp",
+    "azure",
+)
 GROUPS = ("demo", "test", "lint")
 LINES = (ROOT / "constraints" / "py311.txt").read_text().splitlines()
 PINS = [Requirement(line) for line in LINES if line and not line.startswith("#")]
