@@ -7,15 +7,16 @@ import the standard library and `cryptography` only (an import-linter contract h
 from __future__ import annotations
 
 import hashlib
-import io
 import sys
-import zipfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from airflow_mlgov.service.zip_application import zip_application  # noqa: E402
+
 PACKAGE = "airflow_mlgov"
 ROOMS = ("records", "ledger")
-DATE = (1980, 1, 1, 0, 0, 0)
 
 
 def sources() -> dict[str, bytes]:
@@ -29,14 +30,7 @@ def sources() -> dict[str, bytes]:
 
 def build() -> bytes:
     """Return the file's bytes: the same for the same sources."""
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
-        for name, content in sorted(sources().items()):
-            info = zipfile.ZipInfo(name, DATE)
-            info.create_system = 3
-            info.external_attr = 0o100644 << 16
-            archive.writestr(info, content)
-    return b"#!/usr/bin/env python3\n" + buffer.getvalue()
+    return zip_application(sources())
 
 
 def main(target: str) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 import select
 import signal
 import subprocess
@@ -12,64 +11,23 @@ import sys
 import tempfile
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 from airflow_mlgov.errors import TrainingError
-from airflow_mlgov.service.contract import contract_variables, job_document
+from airflow_mlgov.service.container import environment_of
+from airflow_mlgov.service.contract import GRACE_S, job_document, script_variables
+from airflow_mlgov.service.provenance import describe_environment
+from airflow_mlgov.service.script_output import OutputLines, signal_name
 
 if TYPE_CHECKING:
     from airflow_mlgov.service.training_platform import TrainingJob
 
-PASSED_ON = frozenset(
-    {
-        "PATH", "HOME", "USER", "LOGNAME", "LANG", "LANGUAGE", "LC_ALL", "LC_CTYPE", "TZ", "TZDIR",
-        "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "PYTHONPATH", "VIRTUAL_ENV", "CONDA_PREFIX",
-        "SSL_CERT_FILE", "SSL_CERT_DIR", "CUDA_VISIBLE_DEVICES",
-    }
-)  # fmt: skip
-"""The worker's variables that a script sees: no connection, setting or credential is among them."""
-
-_MAX_LINE_BYTES = 4000
-_TAIL_LINES = 20
 _FULL_BYTES = 64 * 1024
 _KEEPER = Path(__file__).with_name("local_keeper.py")
-_CONTROLS = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]")
 _DISK_FULL = ("No space left on device", "Disk quota exceeded", "File too large")
 _OUT_OF_MEMORY = ("MemoryError", "Cannot allocate memory", "std::bad_alloc", "Unable to allocate")
-
-
-@dataclass
-class _Lines:
-    """Cuts a stream of bytes into lines of bounded length."""
-
-    rest: bytes = b""
-    cut: int = 0
-    tail: deque[str] = field(default_factory=lambda: deque(maxlen=_TAIL_LINES))
-
-    def feed(self, data: bytes) -> Iterator[str]:
-        """Yield each complete line; carriage returns end lines too (progress bars)."""
-        *lines, rest = re.split(rb"\r\n|\n|\r", self.rest + data)
-        for line in lines:
-            yield self._text(line)
-        self.cut += max(0, len(rest) - _MAX_LINE_BYTES)
-        self.rest = rest[:_MAX_LINE_BYTES]
-
-    def end(self) -> Iterator[str]:
-        """Yield what stands after the last line end."""
-        if self.rest:
-            yield self._text(self.rest)
-            self.rest = b""
-
-    def _text(self, line: bytes) -> str:
-        cut = self.cut + max(0, len(line) - _MAX_LINE_BYTES)
-        self.cut = 0
-        text = _CONTROLS.sub("", line[:_MAX_LINE_BYTES].decode("utf-8", errors="replace"))
-        text += f" [... {cut} bytes cut]" if cut else ""
-        self.tail.append(text)
-        return text
 
 
 class LocalPlatform:
@@ -83,16 +41,18 @@ class LocalPlatform:
     the worker's files.
 
     Args:
+        name: Entry of the platform file.
         python: Interpreter that runs scripts.
         grace_s: Seconds that a script has to end after SIGTERM, before SIGKILL.
 
     Attributes:
-        name: ``local``.
+        name: As given.
     """
 
-    name = "local"
-
-    def __init__(self, *, python: str = sys.executable, grace_s: float = 5.0) -> None:
+    def __init__(
+        self, name: str = "local", *, python: str = sys.executable, grace_s: float = GRACE_S
+    ) -> None:
+        self.name = name
         self._python = python
         self._grace_s = grace_s
         self._keeper_pid: int | None = None
@@ -121,6 +81,16 @@ class LocalPlatform:
                 f"Training script {job.script.name} cannot be run: {error}.", remedy=hint
             ) from error
 
+    def environment(self) -> dict[str, Any]:
+        """Return interpreter, system and packages of the Python that scripts run in.
+
+        Raises:
+            ConfigurationError: It cannot be run; a retry does not help.
+        """
+        if self._python == sys.executable:
+            return describe_environment()
+        return environment_of(self._python)
+
     def cancel(self) -> None:
         """Stop the script and everything it started; safe in a signal handler and any thread."""
         self._cancelled = True
@@ -135,7 +105,7 @@ class LocalPlatform:
             self._python, "-I", str(_KEEPER), str(os.getpid()), str(job.memory_mb or 0),
             str(self._grace_s), self._python, str(job.script.resolve()),
         ]  # fmt: skip
-        lines = _Lines()
+        lines = OutputLines()
         with subprocess.Popen(  # noqa: S603 - the script that the DAG names is what shall run
             command,
             cwd=work / "work",
@@ -157,14 +127,14 @@ class LocalPlatform:
         if self._cancelled:
             raise TrainingError(f"Training script {job.script.name} was cancelled.")
         if not in_time:
-            raise _failure(job, f"ran longer than {job.timeout_s:g} s and was ended", lines.tail)
+            raise _failure(job, f"ran longer than {job.timeout_s:g} s and was ended", lines)
         if status != 0:
-            raise _failure(job, _reason(status, job, work, lines.tail), lines.tail)
+            raise _failure(job, _reason(status, job, work, lines.tail), lines)
 
     def _follow(
         self,
         keeper: subprocess.Popen[bytes],
-        lines: _Lines,
+        lines: OutputLines,
         timeout_s: float | None,
         log: Callable[[str], None],
     ) -> bool:
@@ -200,18 +170,8 @@ def _prepare(work: Path, job: TrainingJob) -> dict[str, str]:
     inputs = {name: str(Path(path).absolute()) for name, path in job.inputs.items()}
     output_dir = str(job.output_dir.absolute())
     job_file.write_bytes(job_document(inputs, job.parameters, job.seed, output_dir))
-    return {
-        **_clean(os.environ),
-        "TMPDIR": str(temporary),
-        "PYTHONUNBUFFERED": "1",
-        "PYTHONDONTWRITEBYTECODE": "1",
-        **contract_variables(str(job_file), inputs, job.seed, output_dir),
-        **job.env,
-    }
-
-
-def _clean(environment: Mapping[str, str]) -> dict[str, str]:
-    return {name: value for name, value in environment.items() if name in PASSED_ON}
+    variables = script_variables(str(job_file), inputs, job.seed, output_dir, str(temporary))
+    return {**variables, **job.env}
 
 
 def _terminate(pid: int) -> None:
@@ -234,7 +194,7 @@ def _reason(status: int, job: TrainingJob, work: Path, tail: deque[str]) -> str:
         limit = f"its limit of {job.memory_mb} MiB" if job.memory_mb else "what this machine has"
         return f"exited with status {status}: it needed more memory than {limit}"
     if status > 128:
-        return f"was ended by signal {_signal_name(status - 128)}"
+        return f"was ended by signal {signal_name(status - 128)}"
     return f"exited with status {status}"
 
 
@@ -243,15 +203,5 @@ def _is_full(path: Path) -> bool:
     return space is not None and space.f_bavail * space.f_frsize < _FULL_BYTES
 
 
-def _signal_name(number: int) -> str:
-    try:
-        name = signal.Signals(number).name
-    except ValueError:
-        return str(number)
-    killed = " (the kernel also sends it when the machine runs out of memory)"
-    return name + (killed if name == "SIGKILL" else "")
-
-
-def _failure(job: TrainingJob, reason: str, tail: deque[str]) -> TrainingError:
-    said = "\n".join(f"    {line}" for line in tail) or "    (nothing)"
-    return TrainingError(f"Training script {job.script.name} {reason}. It said last:\n{said}")
+def _failure(job: TrainingJob, reason: str, lines: OutputLines) -> TrainingError:
+    return TrainingError(f"Training script {job.script.name} {reason}. {lines.said_last()}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from airflow_mlgov.errors import ConfigurationError, TrainingError
 
 JOB_VERSION = 1
 MAX_SEED = 2**32 - 1
+GRACE_S = 5.0
+"""Time that a script has to end after SIGTERM, before SIGKILL."""
 COLUMN_TYPES = ("boolean", "integer", "long", "float", "double", "string", "datetime")
 THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
@@ -27,6 +30,14 @@ THREAD_VARIABLES = (
     "BLIS_NUM_THREADS",
     "VECLIB_MAXIMUM_THREADS",
 )
+PASSED_ON = frozenset(
+    {
+        "PATH", "HOME", "USER", "LOGNAME", "LANG", "LANGUAGE", "LC_ALL", "LC_CTYPE", "TZ", "TZDIR",
+        "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "PYTHONPATH", "VIRTUAL_ENV", "CONDA_PREFIX",
+        "SSL_CERT_FILE", "SSL_CERT_DIR", "CUDA_VISIBLE_DEVICES",
+    }
+)  # fmt: skip
+"""What a script sees of the variables of the worker or container: no credential is among them."""
 
 _MAX_DOCUMENT_BYTES = 1024 * 1024
 _INPUT_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
@@ -100,11 +111,28 @@ def job_document(
     return json.dumps(document, sort_keys=True, ensure_ascii=False, allow_nan=False).encode()
 
 
-def contract_variables(
-    job_file: str, inputs: Mapping[str, str], seed: int, output_dir: str
+def passed_on() -> dict[str, str]:
+    """Return those of this process's variables that a script sees."""
+    return {name: value for name, value in os.environ.items() if name in PASSED_ON}
+
+
+def script_variables(
+    job_file: str, inputs: Mapping[str, str], seed: int, output_dir: str, temporary: str
 ) -> dict[str, str]:
-    """Return the environment variables of a script, all paths as the script sees them."""
+    """Return the whole environment of a script, all paths as the script sees them.
+
+    Args:
+        job_file: Path of the job file.
+        inputs: Paths by name.
+        seed: 0 to 2^32-1.
+        output_dir: Empty directory.
+        temporary: Directory for temporary files.
+    """
     return {
+        **passed_on(),
+        "TMPDIR": temporary,
+        "PYTHONUNBUFFERED": "1",
+        "PYTHONDONTWRITEBYTECODE": "1",
         "MLGOV_JOB_FILE": job_file,
         "MLGOV_OUTPUT_DIR": output_dir,
         "MLGOV_SEED": str(seed),

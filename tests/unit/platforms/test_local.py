@@ -340,3 +340,13 @@ LocalPlatform(grace_s=0.5).run(job, lambda line: print(line, flush=True))
     kill(worker.pid, signal.SIGKILL)
     worker.wait(10)
     _wait_until(lambda: not [pid for pid in pids if _alive(pid)])
+
+
+def test_the_environment_on_record_is_that_of_the_python_that_runs_scripts() -> None:
+    bare = str(
+        Path(sys.executable).resolve()
+    )  # below the virtual environment, without its packages
+    mine, theirs = LocalPlatform().environment(), LocalPlatform("house", python=bare).environment()
+    assert any(package.startswith("apache-airflow==") for package in mine["packages"])
+    assert not any(package.startswith("apache-airflow==") for package in theirs["packages"])
+    assert theirs["python"] == mine["python"]
