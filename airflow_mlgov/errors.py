@@ -9,6 +9,9 @@ MlgovError                      code, retryable, diagnostics()
 ├─ DataError                    data is missing, unreadable or failed its expectations
 │  └─ DataUnavailableError      retryable: where the data comes from cannot be reached
 ├─ TrainingError                the training script broke its contract
+├─ PlatformError                a platform refused, or a job there is not what it should be
+│  ├─ PlatformUnavailableError  retryable: the platform cannot be reached, or throttles
+│  └─ ControlsRefusedError      the policy pack forbids a job as it would be submitted
 ├─ ArtefactError                a model directory holds what may not be there, or other bytes
 ├─ EvidenceError                an evidence document is missing, malformed or altered
 ├─ LedgerError
@@ -131,6 +134,25 @@ class TrainingError(MlgovError):
     """The training script failed or broke its contract; a retry does not help."""
 
     code = "training"
+
+
+class PlatformError(MlgovError):
+    """A platform refused, or a job is not what it should be; a retry does not help."""
+
+    code = "platform"
+
+
+class PlatformUnavailableError(PlatformError):
+    """A platform cannot be reached, fails or throttles; a retry finds the job, if there is one."""
+
+    code = "platform.unavailable"
+    retryable = True
+
+
+class ControlsRefusedError(PlatformError):
+    """The policy pack forbids a job as it would be submitted; nothing was started."""
+
+    code = "platform.controls_refused"
 
 
 class ArtefactError(MlgovError):

@@ -25,6 +25,7 @@ INVENTORY_SCHEMA = "inventory-1"
 PACK_SCHEMA = "policy-pack-1"
 ANCHORS_SCHEMA = "anchors-1"
 LINEAGE_TARGETS_SCHEMA = "lineage-targets-1"
+PLATFORMS_SCHEMA = "platforms-1"
 
 
 @dataclass(frozen=True, slots=True)

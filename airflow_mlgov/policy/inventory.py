@@ -44,7 +44,7 @@ class NamedTask:
         does: What it does with the model.
         target: Environment; empty for a task that trains.
         alias: The registry's alias that names the version in use.
-        registry_conn_id: Airflow connection of the registry.
+        registry: Registry of the platform file, or an Airflow connection of type ``mlflow``.
     """
 
     dag_id: str
@@ -52,7 +52,7 @@ class NamedTask:
     does: Deed
     target: str = ""
     alias: str = "champion"
-    registry_conn_id: str = "mlflow_default"
+    registry: str = "mlflow_default"
 
 
 @dataclass(frozen=True, slots=True)

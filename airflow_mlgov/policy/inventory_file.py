@@ -18,7 +18,7 @@ from airflow_mlgov.policy.files import mentions, read_bytes, yaml_files
 from airflow_mlgov.policy.inventory import Deed, InventoryEntry, Mode, NamedTask, Regime
 from airflow_mlgov.policy.schema import Departure
 
-_OF_A_USE = frozenset({"target", "alias", "registry_conn_id"})
+_OF_A_USE = frozenset({"target", "alias", "registry"})
 
 
 def read_inventory(path: str | Path) -> dict[str, InventoryEntry]:

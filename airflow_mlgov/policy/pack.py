@@ -12,6 +12,7 @@ from datetime import date, datetime, timedelta
 from functools import cached_property
 from typing import Any
 
+from airflow_mlgov.policy.platform_controls import PlatformRules
 from airflow_mlgov.policy.retention import STANDARD_YEARS
 from airflow_mlgov.policy.tiers import STANDARD_TIERS, TierRule
 from airflow_mlgov.records.digest import Digest
@@ -142,6 +143,23 @@ class ConditionRules:
 
 
 @dataclass(frozen=True, slots=True)
+class ExitRules:
+    """How alike a version that is trained again elsewhere must score, row by row.
+
+    Attributes:
+        max_difference: Most that two probabilities of a row may differ.
+        mean_difference: Most that they may differ in the mean over all rows.
+        min_rank_agreement: Least correlation of ranks (Spearman).
+        max_psi: Largest population stability index between the two versions' scores.
+    """
+
+    max_difference: float
+    mean_difference: float
+    min_rank_agreement: float
+    max_psi: float
+
+
+@dataclass(frozen=True, slots=True)
 class PlannedTest:
     """One line of a validation plan.
 
@@ -190,6 +208,8 @@ class PolicyPack:
         findings: Who settles findings; None if those on the seats close them and nobody may accept.
         break_glass: The rules of emergencies; None if nobody may break glass.
         conditions: To what approvers may bind an approval; None for nothing.
+        platforms: What holds for jobs that run elsewhere; None for nothing.
+        exit: What exit rehearsals are held to; None if there can be none.
     """
 
     id: str
@@ -215,6 +235,8 @@ class PolicyPack:
     findings: FindingRules | None = None
     break_glass: BreakGlassRules | None = None
     conditions: ConditionRules | None = None
+    platforms: PlatformRules | None = None
+    exit: ExitRules | None = None
 
     @property
     def users(self) -> tuple[str, ...]:

@@ -20,6 +20,7 @@ from airflow_mlgov.policy.pack import (
     Absence,
     BreakGlassRules,
     ConditionRules,
+    ExitRules,
     FindingRules,
     PlannedTest,
     PolicyPack,
@@ -28,6 +29,7 @@ from airflow_mlgov.policy.pack import (
     Segregation,
 )
 from airflow_mlgov.policy.pack_problems import pack_problems
+from airflow_mlgov.policy.platform_controls import PlatformRules
 from airflow_mlgov.policy.retention import STANDARD_YEARS
 from airflow_mlgov.policy.schema import Departure
 from airflow_mlgov.policy.tiers import STANDARD_TIERS, TierRule
@@ -125,7 +127,18 @@ def _pack(document: Document) -> PolicyPack:
         findings=_finding_rules(said["findings"]) if "findings" in said else None,
         break_glass=_break_glass_rules(said["break_glass"]) if "break_glass" in said else None,
         conditions=_condition_rules(said["conditions"]) if "conditions" in said else None,
+        platforms=_platform_rules(said["platforms"]) if "platforms" in said else None,
+        exit=_exit_rules(said["exit"]) if "exit" in said else None,
     )
+
+
+def _exit_rules(said: dict[str, Any]) -> ExitRules:
+    return ExitRules(**{name: float(bound) for name, bound in said.items()})
+
+
+def _platform_rules(said: dict[str, Any]) -> PlatformRules:
+    rules: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in said.items()}
+    return PlatformRules(**rules)
 
 
 def _condition_rules(said: dict[str, Any]) -> ConditionRules:

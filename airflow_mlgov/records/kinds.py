@@ -54,7 +54,7 @@ ROTATION = "key.rotated"
 """The kind that puts a new key in the place of an old one; the only one that two keys sign."""
 
 _OF_A_VERSION = re.compile(
-    r"(approval|breakglass)\..*|model\.(trained|registered|validated|promoted|admitted|scored|deployed)"
+    r"(approval|breakglass|exit)\..*|model\.(trained|registered|validated|promoted|admitted|scored|deployed)"
 )
 
 
@@ -157,6 +157,22 @@ KINDS = MappingProxyType(
             _kind("model.admitted", "writer", Retention.EVIDENCE, "request_sha256 target rows"),
             # Verified before a task that then loads the model by itself.
             _kind("model.deployed", "writer", Retention.EVIDENCE, "request_sha256 target"),
+            # Before a job is submitted to a cloud: what the pack demands of it and what was found.
+            _kind(
+                "job.examined",
+                "writer",
+                Retention.EVIDENCE,
+                "job platform passed request_sha256 policy_sha256 controls",
+            ),
+            # So that nobody pays for a second one before somebody has been told of the first.
+            _kind("job.ended", "writer", Retention.EVIDENCE, "job platform native_id reason"),
+            # The version's specification, trained again elsewhere, and whether it scores alike.
+            _kind(
+                "exit.rehearsed",
+                "writer",
+                Retention.EVIDENCE,
+                "evidence_sha256 policy_sha256 rehearsed_sha256 platform to_platform passed",
+            ),
             # By a task that is not ours, so that neither data nor version are known.
             _kind("model.trained_outside", "writer", Retention.EVIDENCE, "operator file"),
             _kind("model.indexed", "log", Retention.OPERATION, "size count leaves_sha256"),

@@ -126,7 +126,7 @@ _TEXTS = _list_of(TEXT, "texts")
 _PLAIN_TEXTS = (
     "target alias registry registry_version registered_name name version variant task state check "
     "reason dataset test segment uri namespace plan pack kind origin seat vkey loaded_by "
-    "operator file bundle bundle_version airflow instead_of"
+    "operator file bundle bundle_version airflow instead_of job platform to_platform native_id"
 )
 
 SHAPES: Mapping[str, Shape] = MappingProxyType(
@@ -148,6 +148,10 @@ SHAPES: Mapping[str, Shape] = MappingProxyType(
         "use": _object(dag_id=TEXT, run_id=TEXT, task_id=TEXT, map_index=_integer("an integer")),
         "inputs": _list_of(
             _object(name=TEXT, uri=TEXT, sha256=DIGEST), "objects with name, uri and sha256"
+        ),
+        "controls": _list_of(
+            _object(**dict.fromkeys(["rule", "subject", "field", "verdict", "found"], TEXT)),
+            "objects with rule, subject, field, verdict and found",
         ),
         "evidence": _list_of(_pair_of(TEXT, DIGEST), "pairs of a kind and a digest"),
         "hold": _pattern("H- and 8 hexadecimal characters", "H-[0-9a-f]{8}"),

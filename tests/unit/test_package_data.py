@@ -15,6 +15,7 @@ from airflow_mlgov.policy.documents import (
     INVENTORY_SCHEMA,
     LINEAGE_TARGETS_SCHEMA,
     PACK_SCHEMA,
+    PLATFORMS_SCHEMA,
 )
 
 SCHEMAS = (
@@ -22,6 +23,7 @@ SCHEMAS = (
     INVENTORY_SCHEMA,
     LINEAGE_TARGETS_SCHEMA,
     PACK_SCHEMA,
+    PLATFORMS_SCHEMA,
     "gx-suite-1",
 )
 
@@ -56,7 +58,14 @@ def test_templates_and_style_sheet_are_found():
         for file in templates.iterdir()
         for name in re.findall(r'(?:extends|import|include) "([^"]+)"', file.read_text("utf-8"))
     }
-    written = {"evidence.html", "model.html", "overview.html", "problem.html", "page.css"}
+    written = {
+        "evidence.html",
+        "exit.html",
+        "model.html",
+        "overview.html",
+        "problem.html",
+        "page.css",
+    }
     assert found == named | written
 
 

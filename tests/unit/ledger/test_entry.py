@@ -69,6 +69,12 @@ BODY: dict[str, Any] = {
     "passed": False,
     "inputs": [{"name": "train", "uri": "file:///d.csv", "sha256": DIGEST, "more": None}],
     "registry": "mlflow",
+    "job": "mlgov-0123456789abcdef0123",
+    "platform": "frankfurt",
+    "to_platform": "house",
+    "rehearsed_sha256": DIGEST,
+    "native_id": "arn:aws:sagemaker:eu-central-1:1:training-job/x",
+    "controls": [dict.fromkeys(("rule", "subject", "field", "verdict", "found"), "x")],
     "name": "retail_pd",
     "registered_name": "retail_pd",
     "version": "3",
@@ -336,7 +342,7 @@ OF_A_VERSION = {
     *("approval.denied", "approval.consumed", "approval.vote_voided", "approval.revoked"),
     *("model.trained", "model.registered", "model.validated", "model.promoted", "model.scored"),
     *("model.admitted", "model.deployed"),
-    *("breakglass.used", "breakglass.confirmed", "breakglass.consumed"),
+    *("breakglass.used", "breakglass.confirmed", "breakglass.consumed", "exit.rehearsed"),
 }
 
 

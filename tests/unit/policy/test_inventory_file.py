@@ -150,8 +150,7 @@ def with_tasks(entry_text, *tasks: str) -> bytes:
 def test_tasks_of_dags_without_our_operators(entry_text) -> None:
     train = "{dag_id: old, task_id: fit, does: train}"
     deploy = (
-        "{dag_id: old.2, task_id: ship, does: deploy, target: shadow, alias: blue, "
-        "registry_conn_id: other}"
+        "{dag_id: old.2, task_id: ship, does: deploy, target: shadow, alias: blue, registry: other}"
     )
     entry = parse_entry(with_tasks(entry_text, train, SCORE, deploy), "m.yaml")
     assert entry.tasks == (

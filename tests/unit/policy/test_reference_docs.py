@@ -82,6 +82,7 @@ def plan_table() -> str:
         ("policy-pack.md", "policy-pack-1"),
         ("anchors-file.md", "anchors-1"),
         ("lineage-targets-file.md", "lineage-targets-1"),
+        ("platforms.md", "platforms-1"),
     ],
 )
 def test_the_page_has_the_table_of_keys(page: str, name: str) -> None:
