@@ -56,6 +56,11 @@ _OPTIONS = (
         "YAML file of the places that lineage events are sent to; without it they stay here.",
         "/opt/airflow/governance/lineage-targets.yaml",
     ),
+    (
+        "platforms_path",
+        "YAML file of the platforms and registries that DAGs name; without it there is 'local'.",
+        "/opt/airflow/governance/platforms.yaml",
+    ),
 )
 
 _CONNECTION_TYPES = (
@@ -95,7 +100,10 @@ def get_provider_info() -> dict[str, Any]:
             {"name": "governed", "class-name": "airflow_mlgov.decorators.governed.governed_task"},
             {"name": "recorded", "class-name": "airflow_mlgov.decorators.recorded.recorded_task"},
         ],
-        "extra-links": ["airflow_mlgov.operators.evidence_link.EvidenceLink"],
+        "extra-links": [
+            "airflow_mlgov.operators.evidence_link.EvidenceLink",
+            "airflow_mlgov.operators.job_link.JobLink",
+        ],
         "asset-uris": [dict(_MODEL_URIS)],
         "plugins": [
             {"name": "mlgov", "plugin-class": "airflow_mlgov.plugins.mlgov.MlgovPlugin"},

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from airflow_mlgov.service.governance import Governance
     from airflow_mlgov.service.ledger import LedgerView, SealedReceipt
     from airflow_mlgov.service.ports import RegistryVersion
-    from airflow_mlgov.service.train import TrainedModel
+    from airflow_mlgov.service.trained import TrainedModel
     from airflow_mlgov.service.validate_model import Validated, Validation
 
 

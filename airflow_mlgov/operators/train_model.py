@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from typing import TYPE_CHECKING, Any
+import time
+from collections.abc import Callable, Collection
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.sdk import BaseOperator
+from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
+from airflow_mlgov.errors import MlgovError
+from airflow_mlgov.operators.job_link import JobLink
 from airflow_mlgov.operators.lineage import LineageMixin
 from airflow_mlgov.operators.run import governed_run, source_of, trigger_user
 
@@ -14,19 +18,26 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from airflow_mlgov.lineage.events import StepLineage, Training
+    from airflow_mlgov.policy.platforms_file import PlatformTerms
     from airflow_mlgov.records.digest import Digest
     from airflow_mlgov.service.governance import Governance
-    from airflow_mlgov.service.train import TrainedModel
-    from airflow_mlgov.service.training_platform import Platform
+    from airflow_mlgov.service.job_platform import JobHandle
+    from airflow_mlgov.service.jobs import JobTraining
+    from airflow_mlgov.service.trained import TrainedModel
+    from airflow_mlgov.service.training_order import TrainingOrder
 
 
 class TrainModelOperator(LineageMixin, BaseOperator):
     """Run a training script, register what it makes, and put its origin on record.
 
-    The script is started as ``python script.py`` in a process, working directory and environment of
-    its own; what it is given and what it must write stands in
-    ``docs/reference/training-contract.md``, the same on every platform. Its output comes into the
-    task's log line by line. It ends with the task: marked failed, cleared, timed out or killed.
+    The script is started as ``python script.py``; what it is given and what it must write stands in
+    ``docs/reference/training-contract.md``, the same on every platform.
+
+    On a local platform it runs in a process of its own beside the task, its output comes into the
+    task's log line by line, and it ends with the task. Elsewhere it runs as a job that outlives the
+    task: a retry, a killed worker and a restarted triggerer go on with the same job, and failing or
+    clearing the task by hand cancels it. Nothing is submitted that the policy pack's ``platforms``
+    section forbids. A job that failed is started anew only by clearing the task.
 
     Args:
         model: Id in the inventory. Templated.
@@ -36,18 +47,19 @@ class TrainModelOperator(LineageMixin, BaseOperator):
         seed: 0 to 2^32-1, for every random generator of the script.
         variant: ``candidate``, or ``challenger`` for what the candidate is compared with.
             Templated.
-        platform: Where it runs (``local``). Templated.
-        registry_conn_id: Airflow connection of the registry.
-        timeout_s: Wall-clock limit in seconds; None for no limit.
-        memory_mb: Memory limit in MiB; None for no limit.
+        platform: Entry of the platform file; ``local`` is always there. Templated.
+        registry: Registry of the platform file, or an Airflow connection of type ``mlflow``.
+        timeout_s: Wall-clock limit in seconds; None for the platform's own.
+        memory_mb: Memory limit in MiB, on local platforms; None for no limit.
+        deferrable: Whether to leave the worker while a job runs elsewhere.
 
     Returns:
         XCom ``{"model", "version": "sha256:…", "registry_version", "uri", "variant", "metrics"}``.
 
     Raises:
-        AirflowFailException: The script failed or broke its contract, an input is missing, or the
-            model directory holds what may not be there.
-        AirflowException: Ledger or registry cannot be reached; a retry may help.
+        AirflowFailException: The script failed or broke its contract, an input is missing, the
+            policy pack forbids the job, or the model directory holds what may not be there.
+        AirflowException: Ledger, registry or platform cannot be reached; a retry may help.
     """
 
     template_fields: Collection[str] = (
@@ -61,6 +73,7 @@ class TrainModelOperator(LineageMixin, BaseOperator):
 
     # Inherited, so that a subclass is known for a training (see service/airflow_records).
     custom_operator_name = "TrainModelOperator"
+    operator_extra_links = (JobLink(),)
 
     def __init__(
         self,
@@ -72,9 +85,10 @@ class TrainModelOperator(LineageMixin, BaseOperator):
         seed: int = 0,
         variant: str = "candidate",
         platform: str = "local",
-        registry_conn_id: str = "mlflow_default",
+        registry: str = "mlflow_default",
         timeout_s: float | None = None,
         memory_mb: int | None = None,
+        deferrable: bool = True,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -85,19 +99,113 @@ class TrainModelOperator(LineageMixin, BaseOperator):
         self.seed = seed
         self.variant = variant
         self.platform = platform
-        self.registry_conn_id = registry_conn_id
+        self.registry = registry
         self.timeout_s = timeout_s
         self.memory_mb = memory_mb
-        self._running: Platform | None = None
+        self.deferrable = deferrable
+        self.job_url = ""
+        self._cancel: Callable[[], None] | None = None
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Train, register and record."""
-        from pathlib import Path
+        """Train here, or see to it that the one job of this task is there."""
+        from airflow_mlgov.wiring import platform_terms, runs_here
 
-        from airflow_mlgov.service.train import TrainingOrder, train
+        with governed_run():
+            terms = platform_terms(self.platform)
+            if runs_here(terms):
+                return self._train_here(context, terms)
+            training = self._job_training(context, terms)
+            handle = training.start()
+        self._cancel = lambda: training.jobs.cancel(handle)
+        self.job_url = handle.console_url
+        JobLink.show(context["ti"], handle.console_url)
+        if self.deferrable:
+            self._defer(terms, handle)
+        with governed_run():
+            cursor = self._wait(training, handle)
+            return self._finish(training, handle, cursor)
+
+    def resume(self, context: Context, event: dict[str, Any], handle: dict[str, Any]) -> Any:
+        """Take what a job made, once it has ended; the event is only what woke this task."""
+        from airflow_mlgov.service.job_platform import JobHandle
+        from airflow_mlgov.wiring import platform_terms
+
+        if event["problem"]:
+            failure = AirflowException if event["retryable"] else AirflowFailException
+            raise failure(event["problem"])
+        job = JobHandle.from_json(handle)
+        self.job_url = job.console_url
+        with governed_run():
+            training = self._job_training(context, platform_terms(job.platform))
+            return self._finish(training, job, None)
+
+    def on_kill(self) -> None:
+        """End the script and everything that it started, or cancel the job."""
+        if self._cancel is None:
+            return
+        try:
+            self._cancel()
+        except MlgovError as error:
+            self.log.error("The job was not cancelled, and goes on: %s", error)  # noqa: TRY400
+
+    def _train_here(self, context: Context, terms: PlatformTerms) -> dict[str, Any]:
+        from airflow_mlgov.service.train import train
         from airflow_mlgov.wiring import open_governance, open_platform, open_registry
 
-        order = TrainingOrder(
+        platform = open_platform(terms)
+        self._cancel = platform.cancel
+        registry, gov = open_registry(self.registry), open_governance()
+        trained = train(self._order(context), gov, platform, registry, self._log_line)
+        return self._told(gov, trained)
+
+    def _job_training(self, context: Context, terms: PlatformTerms) -> JobTraining:
+        from airflow_mlgov.service.jobs import JobTraining
+        from airflow_mlgov.wiring import open_governance, open_jobs
+
+        gov, jobs = open_governance(), open_jobs(terms)
+        return JobTraining(self._order(context), gov, terms, jobs, self._log_line)
+
+    def _defer(self, terms: PlatformTerms, handle: JobHandle) -> NoReturn:
+        from airflow_mlgov.triggers.job import JobTrigger
+
+        job = handle.as_json()
+        self.defer(
+            trigger=JobTrigger(handle=job, poll_s=terms.poll_s, outage_s=terms.outage_s),
+            method_name="resume",
+            kwargs={"handle": job},
+        )
+
+    def _wait(self, training: JobTraining, handle: JobHandle) -> str | None:
+        """Wait in the worker, with the job's output as it comes; return how far that was read."""
+        from airflow_mlgov.service.job_watch import JobWatch
+
+        terms, cursor = training.terms, None
+        watch = JobWatch(training.jobs, handle, terms.poll_s, terms.outage_s)
+        while True:
+            look = watch.look()
+            if look.note:
+                self.log.info("%s", look.note)
+            if look.status is not None:
+                cursor = training.log_output(handle, cursor)
+                if look.status.state.ended:
+                    return cursor
+            time.sleep(look.wait_s)
+
+    def _finish(
+        self, training: JobTraining, handle: JobHandle, cursor: str | None
+    ) -> dict[str, Any]:
+        from airflow_mlgov.wiring import open_registry
+
+        trained = training.finish(handle, open_registry(self.registry))
+        training.log_output(handle, cursor)
+        return self._told(training.gov, trained)
+
+    def _order(self, context: Context) -> TrainingOrder:
+        from pathlib import Path
+
+        from airflow_mlgov.service.training_order import TrainingOrder
+
+        return TrainingOrder(
             model=self.model,
             script=Path(self.script),
             inputs=self.inputs,
@@ -109,10 +217,8 @@ class TrainModelOperator(LineageMixin, BaseOperator):
             source=source_of(context),
             developer=trigger_user(context),
         )
-        with governed_run():
-            self._running = open_platform(self.platform)
-            registry, gov = open_registry(self.registry_conn_id), open_governance()
-            trained = train(order, gov, self._running, registry, self._log_line)
+
+    def _told(self, gov: Governance, trained: TrainedModel) -> dict[str, Any]:
         self.keep_lineage(lambda: self._lineage_of(gov, trained))
         self.log.info(
             "Model %s: version %s is registered as %s (%s).",
@@ -122,11 +228,6 @@ class TrainModelOperator(LineageMixin, BaseOperator):
             self.variant,
         )
         return trained.as_json()
-
-    def on_kill(self) -> None:
-        """End the script and everything that it started."""
-        if self._running is not None:
-            self._running.cancel()
 
     def _log_line(self, line: str) -> None:
         self.log.info("%s", line)

@@ -52,6 +52,10 @@ class Platform(Protocol):
         """
         ...
 
+    def environment(self) -> dict[str, Any]:
+        """Return interpreter, system and packages of the Python that scripts run in."""
+        ...
+
     def cancel(self) -> None:
         """Stop the running job and everything it started."""
         ...

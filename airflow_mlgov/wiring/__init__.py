@@ -29,7 +29,13 @@ if TYPE_CHECKING:
         open_targets,
     )
     from airflow_mlgov.wiring.outbox import open_outbox, open_spool
-    from airflow_mlgov.wiring.platforms import open_platform
+    from airflow_mlgov.wiring.platforms import (
+        open_jobs,
+        open_platform,
+        platform_terms,
+        platforms_file,
+        runs_here,
+    )
     from airflow_mlgov.wiring.registries import open_registry
     from airflow_mlgov.wiring.rotation import key_places, rotate_role
     from airflow_mlgov.wiring.settings import setting
@@ -48,7 +54,11 @@ _HOMES = {
     "open_ledger": "governance",
     "open_ledger_store": "ledger_store",
     "open_outbox": "outbox",
+    "open_jobs": "platforms",
     "open_platform": "platforms",
+    "platform_terms": "platforms",
+    "platforms_file": "platforms",
+    "runs_here": "platforms",
     "open_registry": "registries",
     "open_seen": "governance",
     "open_sequencer": "governance",
@@ -71,6 +81,7 @@ __all__ = [
     "open_evidence",
     "open_governance",
     "open_inventory",
+    "open_jobs",
     "open_keys",
     "open_ledger",
     "open_ledger_store",
@@ -83,7 +94,10 @@ __all__ = [
     "open_site",
     "open_spool",
     "open_targets",
+    "platform_terms",
+    "platforms_file",
     "rotate_role",
+    "runs_here",
     "setting",
     "with_rules_now",
 ]

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from airflow_mlgov.errors import ConfigurationError
+from airflow_mlgov.policy.platforms_file import RegistryTerms
+from airflow_mlgov.wiring.platforms import missing_extra, platforms_file
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection
@@ -14,17 +16,40 @@ if TYPE_CHECKING:
     from airflow_mlgov.service.ports import Registry
 
 
-def open_registry(conn_id: str) -> Registry:
-    """Return the registry that an Airflow connection describes.
+def open_registry(name: str) -> Registry:
+    """Return a registry by its name.
 
     Args:
-        conn_id: A connection of type ``mlflow``.
+        name: Entry of the platform file, or else an Airflow connection of type ``mlflow``.
 
     Raises:
-        ConfigurationError: The connection is missing or malformed, or the extra is not installed; a
-            retry does not help.
+        ConfigurationError: There is none of this name, its connection is missing or malformed, or
+            the extra is not installed; a retry does not help.
+        DocumentError: The platform file is malformed; a retry does not help.
     """
-    return open_mlflow(_connection(conn_id))
+    terms = platforms_file().registries.get(name)
+    if terms is None:
+        return open_mlflow(_connection(name))
+    try:
+        return _opened(terms)
+    except ImportError as error:
+        raise missing_extra(terms, error) from error
+
+
+def _opened(terms: RegistryTerms) -> Registry:
+    if terms.kind == "sagemaker":
+        from airflow_mlgov.registries.sagemaker import SageMakerRegistry
+
+        return SageMakerRegistry(terms)
+    if terms.kind == "vertex":
+        from airflow_mlgov.registries.vertex import VertexRegistry
+
+        return VertexRegistry(terms)
+    if terms.kind == "azureml":
+        from airflow_mlgov.registries.azureml import AzureMlRegistry
+
+        return AzureMlRegistry(terms)
+    return open_mlflow(_connection(terms.connection))
 
 
 def open_mlflow(connection: Connection) -> MlflowRegistry:
@@ -59,8 +84,10 @@ def _connection(conn_id: str) -> Connection:
         connection: Connection = BaseHook.get_connection(conn_id)
     except AirflowNotFoundException as error:
         raise ConfigurationError(
-            f"There is no Airflow connection {conn_id!r}.",
-            remedy="Add one of type mlflow whose host is the tracking URI of your MLflow server.",
+            f"There is neither a registry {conn_id!r} in the platform file nor an Airflow "
+            "connection of this name.",
+            remedy="Add a connection of type mlflow whose host is the tracking URI of your MLflow "
+            "server, or name it under 'registries' in the file in [mlgov] platforms_path.",
         ) from error
     if connection.conn_type != "mlflow":
         raise ConfigurationError(

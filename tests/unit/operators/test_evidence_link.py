@@ -47,6 +47,6 @@ def test_a_dag_carries_the_link_of_a_gate_and_of_a_mapped_one():
 
 
 def test_airflow_is_told_of_the_link():
-    (dotted,) = get_provider_info()["extra-links"]
+    dotted, _ = get_provider_info()["extra-links"]
     module, _, name = dotted.rpartition(".")
     assert getattr(import_module(module), name) is EvidenceLink

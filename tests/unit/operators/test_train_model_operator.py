@@ -5,24 +5,30 @@ import json
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from airflow.sdk.exceptions import AirflowException, AirflowFailException
+from airflow.sdk.exceptions import AirflowException, AirflowFailException, TaskDeferred
 
 from airflow_mlgov import wiring
 from airflow_mlgov.errors import MlgovError, RegistryUnavailableError
+from airflow_mlgov.operators.job_link import JobLink
 from airflow_mlgov.operators.train_model import TrainModelOperator
 from airflow_mlgov.policy.inventory_file import read_inventory
+from airflow_mlgov.policy.pack_file import read_packs
+from airflow_mlgov.policy.platform_controls import PlatformRules
 from airflow_mlgov.records.clock import SystemClock
 from airflow_mlgov.records.digest import Digest
 from airflow_mlgov.records.people import Person
 from airflow_mlgov.service.governance import Governance
+from airflow_mlgov.service.job_platform import JobState
 from airflow_mlgov.service.ledger import EntryDraft, Ledger
 from airflow_mlgov.signers.file import open_signers
 from airflow_mlgov.stores.evidence import ObjectEvidenceStore
 from airflow_mlgov.stores.sqlite import SqliteStore
+from airflow_mlgov.triggers.job import JobTrigger
 
 ROOT = Path(__file__).parents[3]
 SCRIPT = """
@@ -215,3 +221,113 @@ def test_killing_a_task_that_has_not_begun_is_harmless(operator) -> None:
 
 def test_everything_that_may_differ_by_run_is_templated() -> None:
     assert {"script", "inputs", "parameters"} <= set(TrainModelOperator.template_fields)
+
+
+class Instance(SimpleNamespace):
+    """A running task instance, as far as our operators use one."""
+
+    def xcom_push(self, key: str, value: str) -> None:
+        self.pushed[key] = value
+
+
+@pytest.fixture
+def jobs(governance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    from memory_jobs import MemoryJobs
+
+    packs = {pack.id: pack for pack in read_packs(ROOT / "dags" / "policy").values()}
+    gov = replace(governance, packs=packs)
+    made = MemoryJobs(tmp_path / "store")
+    monkeypatch.setattr(wiring, "open_governance", lambda: gov)
+    monkeypatch.setattr(wiring, "platform_terms", lambda _name: made.terms)
+    monkeypatch.setattr(wiring, "open_jobs", lambda _terms: made)
+    return made
+
+
+@pytest.fixture
+def context():
+    ti = Instance(dag_id="d", run_id="r", task_id="train", map_index=-1, try_number=1, pushed={})
+    return CONTEXT | {"ti": ti}
+
+
+def deferred(task: TrainModelOperator, context) -> TaskDeferred:
+    with pytest.raises(TaskDeferred) as caught:
+        task.execute(context)
+    return caught.value
+
+
+class TestElsewhere:
+    """On a platform whose jobs outlive the task."""
+
+    def test_the_worker_is_left_while_the_job_runs_and_its_result_is_taken(
+        self, jobs, governance, operator, context, capsys
+    ) -> None:
+        wait = deferred(operator(platform="frankfurt"), context)
+        handle = wait.kwargs["handle"]
+        assert isinstance(wait.trigger, JobTrigger)
+        assert (wait.trigger.handle, wait.trigger.outage_s) == (handle, 60.0)
+        assert context["ti"].pushed == {"_link_JobLink": handle["console_url"]}
+        woken = operator(platform="frankfurt")
+        event = {"problem": "", "retryable": False}
+        answer = getattr(woken, wait.method_name)(context, event=event, **wait.kwargs)
+        (trained,) = governance.ledger.view().select("model.trained")
+        assert answer["version"] == str(trained.version)
+        assert jobs.started == 1
+        assert "said by the script" in capsys.readouterr().out
+        assert JobLink().get_link(woken, ti_key=None) == handle["console_url"]
+
+    def test_a_retry_goes_on_with_the_same_job(self, jobs, operator, context) -> None:
+        first, again = (deferred(operator(platform="frankfurt"), context).kwargs for _ in range(2))
+        assert first == again
+        assert jobs.started == 1
+
+    @pytest.mark.parametrize(
+        ("retryable", "error"), [(True, AirflowException), (False, AirflowFailException)]
+    )
+    def test_what_the_trigger_found_fails_the_task(
+        self, jobs, operator, context, retryable, error
+    ) -> None:
+        wait = deferred(operator(platform="frankfurt"), context)
+        event = {"problem": "the API is away", "retryable": retryable}
+        with pytest.raises(AirflowException, match="the API is away") as caught:
+            operator(platform="frankfurt").resume(context, event=event, **wait.kwargs)
+        assert type(caught.value) is error
+
+    def test_a_woken_task_asks_the_platform_itself(
+        self, jobs, governance, operator, context
+    ) -> None:
+        jobs.course = [JobState.RUNNING]
+        wait = deferred(operator(platform="frankfurt"), context)
+        event = {"problem": "", "retryable": False}
+        with pytest.raises(AirflowFailException, match="has not ended"):
+            operator(platform="frankfurt").resume(context, event=event, **wait.kwargs)
+        assert not governance.ledger.view().select("model.trained")
+
+    def test_it_may_wait_in_the_worker(self, jobs, operator, context, capsys, monkeypatch) -> None:
+        slept: list[float] = []
+        monkeypatch.setattr("airflow_mlgov.operators.train_model.time.sleep", slept.append)
+        jobs.course = [JobState.QUEUED, JobState.RUNNING, JobState.SUCCEEDED]
+        answer = operator(platform="frankfurt", deferrable=False).execute(context)
+        assert answer["metrics"] == {"auc": 0.7}
+        assert len(slept) == 2
+        assert capsys.readouterr().out.count("said by the script") == 1
+
+    def test_killing_a_task_that_waits_in_the_worker_cancels_the_job(
+        self, jobs, operator, context
+    ) -> None:
+        task = operator(platform="frankfurt")
+        handle = deferred(task, context).kwargs["handle"]
+        task.on_kill()
+        assert jobs.cancelled == [handle["key"]]
+        jobs.failures = 1
+        task.on_kill()  # says that it could not, and lets Airflow go on
+
+    def test_what_the_pack_forbids_fails_the_task_for_good(
+        self, jobs, governance, operator, context, monkeypatch
+    ) -> None:
+        gov = wiring.open_governance()
+        rules = PlatformRules(regions=("eu-west-1",))
+        packs = {name: replace(pack, platforms=rules) for name, pack in gov.packs.items()}
+        monkeypatch.setattr(wiring, "open_governance", lambda: replace(gov, packs=packs))
+        with pytest.raises(AirflowFailException, match="Nothing was started"):
+            operator(platform="frankfurt").execute(context)
+        assert jobs.started == 0

@@ -27,7 +27,8 @@ from airflow_mlgov.service.findings import open_findings
 from airflow_mlgov.service.holds import lift_hold, place_hold
 from airflow_mlgov.service.promote import promote
 from airflow_mlgov.service.score import model_in_use
-from airflow_mlgov.service.train import TrainingOrder, train
+from airflow_mlgov.service.train import train
+from airflow_mlgov.service.training_order import TrainingOrder
 from airflow_mlgov.service.validate_model import ScoredData, Validation, validate_model
 from airflow_mlgov.service.vote import Answer, count_votes, record_answer
 from airflow_mlgov.validation.samples import Sample

@@ -22,7 +22,8 @@ from airflow_mlgov.platforms.local import LocalPlatform
 from airflow_mlgov.records.digest import Digest
 from airflow_mlgov.records.people import Person
 from airflow_mlgov.records.source import Source
-from airflow_mlgov.service.train import TrainingOrder, train
+from airflow_mlgov.service.train import train
+from airflow_mlgov.service.training_order import TrainingOrder
 
 SCRIPT = """
     import json, os, pathlib
