@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
@@ -35,7 +35,9 @@ class PromoteModelOperator(LineageMixin, BaseOperator):
         alias: Alias to move in the registry. Templated.
         version: Manifest digest ``sha256:…``; default: the version that the gate of the same run
             asked about, or else that glass was broken for. Templated.
-        registry_conn_id: Airflow connection of the registry.
+        registry: Registry of the platform file, or an Airflow connection of type ``mlflow``; or
+            several, of which the first holds the version. Then the alias moves in all or in none,
+            and a registry that lacks the version is given it.
 
     Returns:
         XCom ``{"model", "version", "registry_version", "target", "alias", "request"}``.
@@ -57,7 +59,7 @@ class PromoteModelOperator(LineageMixin, BaseOperator):
         target: str = "production",
         alias: str = "champion",
         version: str | None = None,
-        registry_conn_id: str = "mlflow_default",
+        registry: str | Sequence[str] = "mlflow_default",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -65,7 +67,7 @@ class PromoteModelOperator(LineageMixin, BaseOperator):
         self.target = target
         self.alias = alias
         self.version = version
-        self.registry_conn_id = registry_conn_id
+        self.registry = registry
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Promote, or refuse."""
@@ -77,16 +79,16 @@ class PromoteModelOperator(LineageMixin, BaseOperator):
         use = self._use(context)
         with governed_run():
             version = Digest.parse(self.version) if self.version else None
-            gov, registry = open_governance(), open_registry(self.registry_conn_id)
-            promotion = promote(gov, registry, use, version)
+            names = [self.registry] if isinstance(self.registry, str) else self.registry
+            gov, (first, *also) = open_governance(), map(open_registry, names)
+            promotion = promote(gov, first, use, version, also=also)
         self.keep_lineage(lambda: self._lineage_of(gov, promotion))
         clearance, registered = promotion.clearance, promotion.version
         basis = rests_on(clearance)
         self.log.info(
-            "Alias %s of %s now points to version %s (%s); that rests on %s.",
+            "Alias %s now points to %s (%s); that rests on %s.",
             self.alias,
-            registered.name,
-            registered.version,
+            ", ".join(place.uri for place in (registered, *promotion.also)),
             clearance.version,
             basis,
         )

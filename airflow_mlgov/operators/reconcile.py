@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
@@ -26,7 +26,8 @@ class ReconcileOperator(BaseOperator):
         repair_alias: Whether an alias that was moved by hand is put back to the last promotion on
             record, if its approval is still in force.
         airflow_conn_id: Airflow connection of type ``mlgov_airflow``; a user who may read.
-        registry_conn_id: Airflow connection of the registry.
+        registry: Registry of the platform file, or an Airflow connection of type ``mlflow``; or
+            several.
 
     Returns:
         XCom ``{"since", "until", "counts", "findings"}``.
@@ -45,14 +46,14 @@ class ReconcileOperator(BaseOperator):
         model: str | None = None,
         repair_alias: bool = False,
         airflow_conn_id: str = "mlgov_airflow",
-        registry_conn_id: str = "mlflow_default",
+        registry: str | Sequence[str] = "mlflow_default",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.model = model
         self.repair_alias = repair_alias
         self.airflow_conn_id = airflow_conn_id
-        self.registry_conn_id = registry_conn_id
+        self.registry = registry
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Compare, and say what is said differently."""
@@ -64,10 +65,11 @@ class ReconcileOperator(BaseOperator):
 
         with governed_run():
             airflow = AirflowServerHook(self.airflow_conn_id).get_conn()
-            registry = open_registry(self.registry_conn_id)
+            names = [self.registry] if isinstance(self.registry, str) else self.registry
+            first, *also = map(open_registry, names)
             scope = Scope(self.model, repair=self.repair_alias, source=source_of(context))
             gov, lineage = open_governance(), open_lineage_records()
-            compared = reconcile(gov, airflow, registry, scope, lineage)
+            compared = reconcile(gov, airflow, first, scope, lineage, also=also)
         for found in compared.found:
             self.log.warning(
                 "%s (%s): %s %s",

@@ -17,7 +17,14 @@ from airflow_mlgov.records.governance import Severity
 from airflow_mlgov.records.source import Source
 from airflow_mlgov.service.approvals import Use, standings
 from airflow_mlgov.service.break_glass import break_glasses
-from airflow_mlgov.service.discrepancies import ALIAS, UNCOUNTED, Discrepancy, Judged, Unchecked
+from airflow_mlgov.service.discrepancies import (
+    ALIAS,
+    STATUS,
+    UNCOUNTED,
+    Discrepancy,
+    Judged,
+    Unchecked,
+)
 from airflow_mlgov.service.governance import Governance
 from airflow_mlgov.service.ledger import EntryDraft, LedgerView, SealedEntry
 from airflow_mlgov.service.ports import Registry, RegistryVersion
@@ -102,7 +109,7 @@ def judge_alias(
         pointed: Where it points.
     """
     model = alias.entry.id
-    newest = _newest_promotion(view, alias)
+    newest = _newest_promotion(view, alias, pointed)
     if newest is not None and _is_at(newest, pointed):
         decision = _decision(gov, view, newest)
         if decision is Decision.GRANTED:
@@ -124,6 +131,42 @@ def judge_alias(
     )
 
 
+def compare_statuses(
+    gov: Governance, registry: Registry, entry: InventoryEntry
+) -> list[Discrepancy]:
+    """Return the versions that a registry shows as approved, and no promotion on record covers.
+
+    Args:
+        gov: Governance.
+        registry: Where the model's versions live.
+        entry: The model.
+
+    Raises:
+        RegistryUnavailableError: The registry cannot be reached; a retry may help.
+    """
+    shown = [version for version in registry.versions(entry.registered_name) if version.is_approved]
+    if not shown:
+        return []
+    view = gov.ledger.view()  # read after the registry: a promotion may come in between
+    begun = {
+        each.version
+        for each in view.select("approval.consumed", "breakglass.consumed", model=entry.id)
+    }
+    return [
+        Discrepancy(
+            STATUS,
+            version.uri,
+            Severity.HIGH,
+            entry.id,
+            version.manifest,
+            f"{version.uri} is shown as approved, and nobody promoted it: the status was set by "
+            "hand. It decides nothing here, and may elsewhere.",
+        )
+        for version in shown
+        if version.manifest is None or version.manifest not in begun
+    ]
+
+
 def repair_alias(gov: Governance, registry: Registry, alias: Alias, source: Source) -> str:
     """Point an alias back to the last promotion on record, if its approval is still in force.
 
@@ -142,15 +185,19 @@ def repair_alias(gov: Governance, registry: Registry, alias: Alias, source: Sour
         RegistryUnavailableError: The registry cannot be reached; a retry may help.
         LedgerUnavailableError: The ledger cannot be written; a retry may help.
     """
-    view = gov.ledger.view()
-    newest = _newest_promotion(view, alias)
+    view, name = gov.ledger.view(), alias.entry.registered_name
+    try:
+        wrong = registry.by_alias(name, alias.name)
+    except VersionNotFoundError as refusal:
+        return f"not repaired: {refusal.problem}"
+    newest = _newest_promotion(view, alias, wrong)
     if newest is None or newest.version is None:
         return "not repaired: no promotion is on record"
-    name, version = alias.entry.registered_name, newest.version
+    version = newest.version
     use = Use(alias.entry.id, newest.body["target"], source, alias.name)
     try:
         clearance = clear_scoring(gov, view, use, version)
-        wrong, right = registry.by_alias(name, alias.name), registry.find(name, version)
+        right = registry.find(name, version)
         with tempfile.TemporaryDirectory(prefix="mlgov-repair-") as private:
             verified_files(registry, right, version, Path(private))
     except (GuardRefusedError, VersionNotFoundError) as refusal:
@@ -176,10 +223,15 @@ def repair_alias(gov: Governance, registry: Registry, alias: Alias, source: Sour
     return f"repaired: it points to version {right.version} again"
 
 
-def _newest_promotion(view: LedgerView, alias: Alias) -> SealedEntry | None:
-    """Return the last promotion to an alias, for whichever target."""
-    promotions = view.select("model.promoted", model=alias.entry.id)
-    moved = [entry for entry in promotions if entry.body["alias"] == alias.name]
+def _newest_promotion(view: LedgerView, alias: Alias, where: RegistryVersion) -> SealedEntry | None:
+    """Return the last promotion to an alias in a registry, for whichever target."""
+    moved = [
+        entry
+        for entry in view.select("model.promoted", model=alias.entry.id)
+        if entry.body["alias"] == alias.name
+        and entry.body["registry"] == where.registry
+        and entry.body.get("namespace", where.namespace) == where.namespace
+    ]
     return moved[-1] if moved else None
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Protocol
@@ -302,13 +302,15 @@ class RegistryVersion:
     """A model version as a registry knows it.
 
     Attributes:
-        registry: Kind of registry (``mlflow``).
+        registry: Kind of registry (``mlflow``, ``sagemaker``, ``vertex``, ``azureml``).
         name: Registered model.
         version: The registry's own version number.
         manifest: Digest that the registry's version is tagged with; None if it was not registered
             by us.
         uri: For lineage and people, without credentials (``mlflow://host:port/name/version``).
         namespace: OpenLineage namespace of its datasets (``mlflow://host:port``).
+        is_approved: Whether the registry itself shows it as approved; None where it has no such
+            status. It is a projection of the ledger and decides nothing.
     """
 
     registry: str
@@ -317,6 +319,7 @@ class RegistryVersion:
     manifest: Digest | None
     uri: str
     namespace: str
+    is_approved: bool | None = field(default=None, compare=False)
 
 
 class Registry(Protocol):
@@ -351,5 +354,13 @@ class Registry(Protocol):
         ...
 
     def set_alias(self, version: RegistryVersion, alias: str) -> None:
-        """Point an alias at a version; doing it twice is fine."""
+        """Point an alias at a version, and show it as approved; doing it twice is fine."""
+        ...
+
+    def unset_alias(self, version: RegistryVersion, alias: str) -> None:
+        """Take an alias and the status away from a version; fine if it does not point there."""
+        ...
+
+    def versions(self, name: str) -> Sequence[RegistryVersion]:
+        """Return every version of a model, newest first; empty if there is no such model."""
         ...

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import secrets
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -30,7 +30,13 @@ from airflow_mlgov.records.governance import Finding, Severity
 from airflow_mlgov.records.people import Person
 from airflow_mlgov.records.source import Source
 from airflow_mlgov.service.airflow_records import AirflowRecords, AuditRow, DagRun
-from airflow_mlgov.service.aliases import Alias, compare_alias, governed_aliases, repair_alias
+from airflow_mlgov.service.aliases import (
+    Alias,
+    compare_alias,
+    compare_statuses,
+    governed_aliases,
+    repair_alias,
+)
 from airflow_mlgov.service.discrepancies import (
     Discrepancy,
     Judged,
@@ -135,6 +141,8 @@ def reconcile(
     registry: Registry,
     scope: Scope,
     lineage: LineageRecords | None = None,
+    *,
+    also: Sequence[Registry] = (),
 ) -> Reconciliation:
     """Compare Airflow, registry and lineage with the ledger, open findings, put that on record.
 
@@ -148,6 +156,7 @@ def reconcile(
         registry: Where the models' versions live.
         scope: What to compare.
         lineage: What lineage says; None if nobody can say that, and it is not compared.
+        also: Further registries.
 
     Raises:
         UnknownSubjectError: The inventory has no such model; a retry does not help.
@@ -163,8 +172,9 @@ def reconcile(
         comparison.read_lineage()
     comparison.judge_again()
     comparison.check_entries()
-    with comparison.as_far_as_possible("Registry", RegistryUnavailableError):
-        comparison.check_aliases(registry)
+    for each in (registry, *also):
+        with comparison.as_far_as_possible("Registry", RegistryUnavailableError):
+            comparison.check_registry(each)
     return comparison.put_on_record()
 
 
@@ -242,8 +252,8 @@ class _Comparison:
         for violation in self.view.violations:
             self._keep(judge_entry(violation, self.view.leaves[violation.index]))
 
-    def check_aliases(self, registry: Registry) -> None:
-        """Compare aliases, and put them back if that was asked for."""
+    def check_registry(self, registry: Registry) -> None:
+        """Compare aliases, and put them back if that was asked for; then what is shown approved."""
         for alias in governed_aliases(self.gov, self.view, self.scope.model):
             judged = compare_alias(self.gov, registry, alias)
             self.counts["aliases"] += 1
@@ -252,6 +262,10 @@ class _Comparison:
             self._keep(judged)
             if self.scope.repair and isinstance(judged, Discrepancy):
                 self._repair(registry, alias, judged)
+        for entry in self.gov.inventory.values():
+            if self.scope.model in {None, entry.id}:
+                for found in compare_statuses(self.gov, registry, entry):
+                    self._keep(found)
 
     def put_on_record(self) -> Reconciliation:
         """Open the findings, then say what was compared."""

@@ -7,7 +7,9 @@ own API, its errors or its concurrency: `tests/integration/test_mlflow_registry.
 from __future__ import annotations
 
 import shutil
+import threading
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from airflow_mlgov.errors import VersionNotFoundError
@@ -17,29 +19,36 @@ from airflow_mlgov.service.ports import RegistryVersion
 
 
 class FolderRegistry:
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, namespace: str = "folder://registry") -> None:
         self.root = root
-        self.versions: list[RegistryVersion] = []
+        self.namespace = namespace
+        self.approved_by_hand: set[tuple[str, str]] = set()
+        self.held: list[RegistryVersion] = []
         self.aliases: dict[tuple[str, str], str] = {}
+        self._lock = threading.Lock()
         self.fail_next_alias: Exception | None = None
 
     def register(
         self, name: str, model_dir: Path, manifest: Manifest, tags: Mapping[str, str]
     ) -> RegistryVersion:
-        for known in self.versions:
+        with self._lock:
+            return self._registered(name, model_dir, manifest)
+
+    def _registered(self, name: str, model_dir: Path, manifest: Manifest) -> RegistryVersion:
+        for known in self.held:
             if (known.name, known.manifest) == (name, manifest.digest):
                 return known
-        number = str(len(self.versions) + 1)
+        number = str(len(self.held) + 1)
         shutil.copytree(model_dir, self.folder(name, number))
         version = RegistryVersion(
             "folder",
             name,
             number,
             manifest.digest,
-            f"folder://registry/{name}/{number}",
-            "folder://registry",
+            f"{self.namespace}/{name}/{number}",
+            self.namespace,
         )
-        self.versions.append(version)
+        self.held.append(version)
         return version
 
     def folder(self, name: str, version: str) -> Path:
@@ -55,16 +64,31 @@ class FolderRegistry:
         return self._first(name, lambda v: v.version == version, version)
 
     def fetch(self, version: RegistryVersion, into: Path) -> Path:
+        self.get(version.name, version.version)
+        into.mkdir(mode=0o700, parents=True, exist_ok=True)
+        into.chmod(0o700)
         return Path(shutil.copytree(self.folder(version.name, version.version), into / "model"))
 
     def set_alias(self, version: RegistryVersion, alias: str) -> None:
         if self.fail_next_alias:
             error, self.fail_next_alias = self.fail_next_alias, None
             raise error
+        self.get(version.name, version.version)
         self.aliases[version.name, alias] = version.version
 
+    def unset_alias(self, version: RegistryVersion, alias: str) -> None:
+        if self.aliases.get((version.name, alias)) == version.version:
+            del self.aliases[version.name, alias]
+
+    def versions(self, name: str) -> list[RegistryVersion]:
+        return [
+            replace(version, is_approved=(name, version.version) in self.approved_by_hand or None)
+            for version in reversed(self.held)
+            if version.name == name
+        ]
+
     def _first(self, name, wanted, what) -> RegistryVersion:
-        for version in self.versions:
+        for version in self.held:
             if version.name == name and wanted(version):
                 return version
         raise VersionNotFoundError(f"Folder registry has no {what} of {name}.")

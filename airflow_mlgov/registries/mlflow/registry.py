@@ -180,6 +180,33 @@ class MlflowRegistry:
             client.get_model_version(version.name, version.version)
             client.set_registered_model_alias(version.name, alias, version.version)
 
+    def unset_alias(self, version: RegistryVersion, alias: str) -> None:
+        """Take an alias away from a version; fine if it does not point there.
+
+        Raises:
+            RegistryUnavailableError: MLflow cannot be reached; a retry may help.
+        """
+        with self._session.talking() as client:
+            for model in client.search_registered_models(f"name = '{version.name}'"):
+                if str(model.aliases.get(alias)) == version.version:
+                    client.delete_registered_model_alias(version.name, alias)
+
+    def versions(self, name: str) -> list[RegistryVersion]:
+        """Return every version of a model, newest first; empty if there is no such model.
+
+        Raises:
+            RegistryUnavailableError: MLflow cannot be reached; a retry may help.
+        """
+        _check_name(name)
+        found: list[ModelVersion] = []
+        with self._session.talking() as client:
+            token: str | None = None
+            while token is None or token:
+                page = client.search_model_versions(f"name = '{name}'", page_token=token)
+                found.extend(page)
+                token = page.token or ""
+        return [self._version(v) for v in sorted(found, key=lambda v: -int(v.version))]
+
     def check(self) -> str:
         """Ask MLflow for one model and return a line about it, for `test_connection` and `doctor`.
 

@@ -10,13 +10,16 @@ from airflow_mlgov.errors import (
     ArtefactError,
     GuardRefusedError,
     LedgerUnavailableError,
+    RegistryError,
     RegistryUnavailableError,
 )
 from airflow_mlgov.policy.tally import Decision
 from airflow_mlgov.records.governance import Choice
 from airflow_mlgov.records.source import Source
 from airflow_mlgov.service.approvals import Use
+from airflow_mlgov.service.artefacts import hash_directory
 from airflow_mlgov.service.promote import promote
+from tests.unit.service.conftest import FolderRegistry
 
 
 @pytest.fixture
@@ -335,3 +338,76 @@ def test_only_the_dags_that_the_inventory_lets_may_promote(candidate):
     assert caught.value.check == "dag"
     candidate.with_inventory(promoted_by=("other", "retail_pd"))
     assert promote(candidate.gov, candidate.registry, candidate.use()).version
+
+
+class TestSeveralRegistries:
+    """All or nothing, with a plain account when one fails."""
+
+    @pytest.fixture
+    def others(self, tmp_path):
+        return [FolderRegistry(tmp_path / name, f"folder://{name}") for name in ("paris", "bonn")]
+
+    def promote(self, world, others, **use):
+        return promote(world.gov, world.registry, world.use(**use), also=others)
+
+    def alias(self, registry):
+        return registry.aliases.get(("retail_pd", "champion"))
+
+    def test_the_alias_moves_everywhere_and_each_move_is_on_record(self, approved, others):
+        promotion = self.promote(approved, others)
+        assert [place.namespace for place in (promotion.version, *promotion.also)] == [
+            "folder://registry", "folder://paris", "folder://bonn",
+        ]  # fmt: skip
+        for registry in (approved.registry, *others):
+            assert registry.by_alias("retail_pd", "champion").manifest == approved.version
+        entries = approved.gov.ledger.view().select("model.promoted")
+        assert [entry.body["namespace"] for entry in entries] == [
+            "folder://registry", "folder://paris", "folder://bonn",
+        ]  # fmt: skip
+        assert len(approved.gov.ledger.view().select("approval.consumed")) == 1
+
+    @pytest.mark.parametrize("error", [RegistryUnavailableError("gone"), RegistryError("no")])
+    def test_where_one_fails_the_others_are_put_back(self, approved, others, error):
+        others[1].fail_next_alias = error
+        with pytest.raises(RegistryError) as caught:
+            self.promote(approved, others)
+        said = str(caught.value)
+        assert caught.value.retryable is error.retryable
+        assert "folder://bonn/retail_pd/1 failed" in said
+        assert "folder://paris/retail_pd/1 was moved and put back" in said
+        assert [self.alias(each) for each in (approved.registry, *others)] == [None, None, None]
+        assert not approved.gov.ledger.view().select("model.promoted")
+        self.promote(approved, others)  # the same task, cleared
+        assert [self.alias(each) for each in (approved.registry, *others)] == ["1", "1", "1"]
+
+    def test_what_stood_there_before_is_put_back(self, approved, others):
+        self.promote(approved, others)
+        approved.train('{"points": [3]}', run_id="run-2")
+        approved.validate_model("again")
+        approved.approve(approved.ask(source=Source("retail_pd", "run-2", "gate", -1, 1)))
+        others[1].fail_next_alias = RegistryUnavailableError("gone")
+        with pytest.raises(RegistryUnavailableError):
+            self.promote(approved, others, run_id="run-2")
+        assert [self.alias(each) for each in (approved.registry, *others)] == ["1", "1", "1"]
+
+    def test_what_cannot_be_put_back_is_said(self, approved, others, monkeypatch):
+        def stuck(version, alias):
+            raise RegistryUnavailableError("gone too")
+
+        others[1].fail_next_alias = RegistryUnavailableError("gone")
+        monkeypatch.setattr(others[0], "unset_alias", stuck)
+        with pytest.raises(RegistryUnavailableError, match="could not be put back"):
+            self.promote(approved, others)
+
+    def test_what_was_not_tried_is_said(self, approved, others):
+        others[0].fail_next_alias = RegistryUnavailableError("gone")
+        with pytest.raises(RegistryUnavailableError, match="bonn/retail_pd/1 was not tried"):
+            self.promote(approved, others)
+
+    def test_a_copy_that_was_altered_elsewhere_stops_all(self, approved, others):
+        manifest = hash_directory(approved.model_dir)
+        others[0].register("retail_pd", approved.model_dir, manifest, {})
+        (others[0].folder("retail_pd", "1") / "extra").write_text("x")
+        with pytest.raises(GuardRefusedError, match="digest"):
+            self.promote(approved, others)
+        assert self.alias(approved.registry) is None

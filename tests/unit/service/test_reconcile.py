@@ -23,6 +23,7 @@ from airflow_mlgov.records.people import Person
 from airflow_mlgov.records.source import Source
 from airflow_mlgov.service.airflow_records import Step
 from airflow_mlgov.service.approvals import Use
+from airflow_mlgov.service.artefacts import hash_directory
 from airflow_mlgov.service.changes import ManualChange, record_changes
 from airflow_mlgov.service.findings import all_findings, high_findings, open_findings
 from airflow_mlgov.service.ledger import EntryDraft
@@ -31,14 +32,15 @@ from airflow_mlgov.service.reconcile import OVERLAP, Scope, reconcile
 from airflow_mlgov.service.score import model_in_use
 from airflow_mlgov.service.stop import revoke_approval, stop_model
 from airflow_mlgov.service.use_break_glass import Emergency, use_break_glass
+from tests.unit.service.conftest import FolderRegistry
 
 OLIVIA, RITA = Person("olivia", "olivia"), Person("rita", "rita")
 LATER = timedelta(minutes=10)
 
 
-def compare(world, told, **scope):
+def compare(world, told, also=(), **scope):
     world.clock.moment += LATER
-    return reconcile(world.gov, told, world.registry, Scope(**scope))
+    return reconcile(world.gov, told, world.registry, Scope(**scope), also=also)
 
 
 def found(world, told, **scope) -> list[str]:
@@ -373,14 +375,14 @@ class TestAliases:
         assert found(flow, told) == ["reconcile.alias"]
 
     def test_one_that_points_to_a_copy_with_the_same_tag(self, flow, told):
-        copy = replace(flow.registry.versions[0], version="2")
-        flow.registry.versions.append(copy)
+        copy = replace(flow.registry.held[0], version="2")
+        flow.registry.held.append(copy)
         flow.registry.aliases["retail_pd", "champion"] = "2"
         assert found(flow, told) == ["reconcile.alias"]
 
     def test_one_of_a_version_that_is_not_ours(self, flow, told):
-        theirs = replace(flow.registry.versions[0], version="2", manifest=None)
-        flow.registry.versions.append(theirs)
+        theirs = replace(flow.registry.held[0], version="2", manifest=None)
+        flow.registry.held.append(theirs)
         flow.registry.aliases["retail_pd", "champion"] = "2"
         (one,) = compare(flow, told).found
         assert one.discrepancy.version is None
@@ -401,6 +403,27 @@ class TestAliases:
         candidate.entry("model.promoted", body, version=candidate.version)
         candidate.registry.aliases["retail_pd", "champion"] = "1"
         assert found(candidate, told) == ["reconcile.alias"]
+
+    def test_each_registry_is_held_against_its_own_promotions(self, flow, told, tmp_path):
+        paris = FolderRegistry(tmp_path / "paris", "folder://paris")
+        paris.register("retail_pd", flow.model_dir, hash_directory(flow.model_dir), {})
+        second(flow)
+        promote(flow.gov, flow.registry, flow.use(run_id="run-2"), also=[paris])
+        told.tell("gate", Step.GATE, "success", run="run-2")
+        assert compare(flow, told, also=[paris]).found == ()
+        paris.aliases["retail_pd", "champion"] = "1"
+        assert [f.discrepancy.test for f in compare(flow, told, also=[paris]).found] == [
+            "reconcile.alias"
+        ]
+
+    def test_a_status_that_was_set_by_hand(self, flow, told):
+        other = flow.train('{"points": [7]}')
+        flow.registry.approved_by_hand = {("retail_pd", "1")}
+        assert found(flow, told) == [], "version 1 was promoted"
+        flow.registry.approved_by_hand = {("retail_pd", "2")}
+        (one,) = compare(flow, told).found
+        assert (one.discrepancy.test, one.discrepancy.version) == ("reconcile.status", other)
+        assert "nobody promoted it" in one.discrepancy.summary
 
     def test_it_is_put_back_on_record(self, flow, told):
         flow.train('{"points": [7]}')

@@ -78,7 +78,7 @@ def test_an_alias_moved_back_by_hand_to_an_earlier_version(promoted):
 
 
 def test_a_version_that_nobody_registered_with_us(promoted):
-    promoted.registry.versions[0] = replace(promoted.registry.versions[0], manifest=None)
+    promoted.registry.held[0] = replace(promoted.registry.held[0], manifest=None)
     assert refused_check(promoted) == "registration"
 
 

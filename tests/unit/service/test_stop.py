@@ -111,7 +111,7 @@ def test_no_mode_lets_a_stopped_model_run(promoted, mode):
 def test_a_stop_comes_before_whatever_else_a_mode_lets_pass(promoted):
     """A version without a manifest is refused too, but not in mode observe."""
     promoted.with_inventory(mode=Mode.OBSERVE)
-    promoted.registry.versions[0] = replace(promoted.registry.versions[0], manifest=None)
+    promoted.registry.held[0] = replace(promoted.registry.held[0], manifest=None)
     assert score(promoted).version is None
     stop(promoted)
     assert refused(promoted, score) == "stopped"
