@@ -1,0 +1,9 @@
+"""Azure: its resource manager and its blob storage, with the credentials of a connection."""
+
+from __future__ import annotations
+
+from airflow_mlgov.clouds.azure.arm import API_VERSION, Arm
+from airflow_mlgov.clouds.azure.blobs import BlobStore
+from airflow_mlgov.clouds.azure.session import AzureSession, Kinds
+
+__all__ = ["API_VERSION", "Arm", "AzureSession", "BlobStore", "Kinds"]

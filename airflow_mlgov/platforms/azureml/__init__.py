@@ -1,0 +1,7 @@
+"""Azure Machine Learning as a platform of jobs."""
+
+from __future__ import annotations
+
+from airflow_mlgov.platforms.azureml.platform import AzureMlPlatform
+
+__all__ = ["AzureMlPlatform"]
