@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from airflow_mlgov.operators.approval_gate import ApprovalGateOperator as ApprovalGateOperator
     from airflow_mlgov.operators.promote_model import PromoteModelOperator as PromoteModelOperator
     from airflow_mlgov.operators.reconcile import ReconcileOperator as ReconcileOperator
+    from airflow_mlgov.operators.rehearse_exit import RehearseExitOperator as RehearseExitOperator
     from airflow_mlgov.operators.train_model import TrainModelOperator as TrainModelOperator
     from airflow_mlgov.operators.validate_data import ValidateDataOperator as ValidateDataOperator
     from airflow_mlgov.operators.validate_model import (
@@ -32,6 +33,7 @@ _HOMES = {
     "LineageDeliveredSensor": "airflow_mlgov.sensors.lineage_delivered",
     "PromoteModelOperator": "airflow_mlgov.operators.promote_model",
     "ReconcileOperator": "airflow_mlgov.operators.reconcile",
+    "RehearseExitOperator": "airflow_mlgov.operators.rehearse_exit",
     "TrainModelOperator": "airflow_mlgov.operators.train_model",
     "ValidateDataOperator": "airflow_mlgov.operators.validate_data",
     "ValidateModelOperator": "airflow_mlgov.operators.validate_model",
@@ -44,6 +46,7 @@ __all__ = [
     "LineageDeliveredSensor",
     "PromoteModelOperator",
     "ReconcileOperator",
+    "RehearseExitOperator",
     "TrainModelOperator",
     "ValidateDataOperator",
     "ValidateModelOperator",

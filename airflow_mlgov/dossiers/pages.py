@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
 from importlib.resources import files
@@ -62,6 +62,16 @@ def write_model_page(page: ModelPage, site: Site, token: str = "") -> str:
 def write_overview(overview: Overview, site: Site) -> str:
     """Return the page that says what waits for whom."""
     return _write("overview.html", site, overview=overview)
+
+
+def write_exit_report(report: Mapping[str, Any], site: Site) -> str:
+    """Return the page of an exit rehearsal.
+
+    Args:
+        report: Its evidence document.
+        site: Where its links lead.
+    """
+    return _write("exit.html", site, report=report)
 
 
 def write_problem(title: str, problem: str, site: Site, *, back: str = "", typed: str = "") -> str:
