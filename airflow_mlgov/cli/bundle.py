@@ -23,7 +23,7 @@ def bundle(args: Namespace) -> None:
         open_governance(),
         args.model,
         args.version,
-        registry=lambda: open_registry(args.registry_conn_id),
+        registry=lambda: open_registry(args.registry),
     )
     write_whole(Path(args.file), made.data)
     tell(
@@ -54,7 +54,7 @@ def bundle_command() -> ActionCommand:
         ),
         option("file", "File to write", required=True),
         option(
-            "registry-conn-id",
+            "registry",
             "Airflow connection of the model registry",
             default="mlflow_default",
         ),

@@ -13,6 +13,7 @@ from airflow_mlgov.cli.breakglass import breakglass_commands
 from airflow_mlgov.cli.bundle import bundle_command
 from airflow_mlgov.cli.database import database_commands
 from airflow_mlgov.cli.erase import erase_command
+from airflow_mlgov.cli.exit_rehearsal import exit_rehearsal_command
 from airflow_mlgov.cli.finding import finding_commands
 from airflow_mlgov.cli.hold import hold_commands
 from airflow_mlgov.cli.inbox import inbox_command
@@ -45,7 +46,9 @@ _MODEL = positional("model", "Id of the model in the inventory")
 _TARGET = option("target", "Environment, such as production (default: the model's first target)")
 _ALIAS = option("alias", "Registry alias of the version in use", default="champion")
 _REGISTRY = option(
-    "registry-conn-id", "Airflow connection of the model registry", default="mlflow_default"
+    "registry",
+    "Registry of the platform file, or Airflow connection of type mlflow",
+    default="mlflow_default",
 )
 
 
@@ -67,6 +70,7 @@ def get_cli_commands() -> list[GroupCommand]:
                 GroupCommand("finding", "What validation found wrong", tuple(finding_commands())),
                 reconcile_command(),
                 trace_command(),
+                exit_rehearsal_command(),
                 erase_command(),
                 GroupCommand("hold", "Legal holds", tuple(hold_commands())),
                 GroupCommand("db", "The ledger's database", tuple(database_commands())),

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 
+from airflow_mlgov.cli.doctor_platforms import diagnose_platforms
 from airflow_mlgov.cli.installed import MISSING, OK, REMARK, WRONG, Diagnosis, diagnose_packages
 from airflow_mlgov.cli.run import print_rows, reports_errors
 from airflow_mlgov.errors import EvidenceError, MlgovError, VersionNotFoundError
@@ -25,7 +26,12 @@ _LOGIN = re.compile(r"(?<=://)[^\s/]*@")
 @reports_errors
 def doctor(args: Namespace) -> None:
     """Print a row for each thing that was looked at; exit with 1 if something is wrong."""
-    found = [*diagnose_packages(), *_diagnose_settings(), *_diagnose_reach(args.registry_conn_id)]
+    found = [
+        *diagnose_packages(),
+        *_diagnose_settings(),
+        *_diagnose_reach(args.registry),
+        *diagnose_platforms(),
+    ]
     shown = [_without_secrets(diagnosis) for diagnosis in found]
     print_rows([asdict(diagnosis) for diagnosis in shown], args.output)
     if any(diagnosis.state == WRONG for diagnosis in shown):

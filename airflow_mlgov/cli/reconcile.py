@@ -45,7 +45,7 @@ def reconcile_command() -> ActionCommand:
         ),
         option("url", "Address of the api-server (default: [api] base_url)"),
         option(
-            "registry-conn-id",
+            "registry",
             "Airflow connection of the model registry",
             default="mlflow_default",
         ),
@@ -68,7 +68,7 @@ def reconcile(args: Namespace) -> None:
     cli_token()  # refused before anything is read
     airflow = AirflowApi(api_server_address(args.url), cli_token)
     lineage = open_lineage_records()
-    registry = open_registry(args.registry_conn_id)
+    registry = open_registry(args.registry)
     compared = compare(open_governance(), airflow, registry, scope, lineage)
     if args.output in FOR_PROGRAMS:
         print_rows([_as_json(compared)], args.output)

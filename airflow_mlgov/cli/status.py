@@ -81,7 +81,7 @@ def _version_in_use(
     """Return the version that the alias points to; a registry that fails is shown with the rest."""
     from airflow_mlgov.wiring import open_registry
 
-    registry = open_registry(args.registry_conn_id)
+    registry = open_registry(args.registry)
     try:
         return registry.by_alias(entry.registered_name, args.alias), None
     except VersionNotFoundError:

@@ -92,7 +92,7 @@ class GovernedTaskOperator(FileTaskOperator):
         model: str,
         target: str = "production",
         alias: str = "champion",
-        registry_conn_id: str = "mlflow_default",
+        registry: str = "mlflow_default",
         **kwargs: Any,
     ) -> None:
         op_kwargs = dict(op_kwargs or {})
@@ -102,7 +102,7 @@ class GovernedTaskOperator(FileTaskOperator):
         self.model = model
         self.target = target
         self.alias = alias
-        self.registry_conn_id = registry_conn_id
+        self.registry = registry
 
     def execute(self, context: Context) -> Any:
         """Verify, note the use, run the function with the verified files; or refuse."""
@@ -112,7 +112,7 @@ class GovernedTaskOperator(FileTaskOperator):
 
         use = Use(self.model, self.target, source_of(context), self.alias)
         with governed_run():
-            gov, registry = open_governance(), open_registry(self.registry_conn_id)
+            gov, registry = open_governance(), open_registry(self.registry)
             with model_in_use(gov, registry, use) as model:
                 self.log.info(
                     "Using %s, files %s.", model.registered.uri, model.version or "UNVERIFIED"
@@ -188,7 +188,7 @@ def governed_task(
     Args:
         python_callable: Function to decorate.
         **kwargs: ``model`` (id in the inventory), ``target`` (``production``), ``alias``
-            (``champion``), ``registry_conn_id`` (``mlflow_default``), ``inputs`` and ``outputs``
+            (``champion``), ``registry`` (``mlflow_default``), ``inputs`` and ``outputs``
             (lists of paths or URIs that the function reads and writes, templated, for lineage),
             and whatever ``@task`` takes.
 

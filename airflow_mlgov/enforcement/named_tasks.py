@@ -103,7 +103,7 @@ class _Guard:
 
         use = Use(self.entry.id, self.named.target, source_of(context), self.named.alias)
         with governed_run(), _breaking_nothing(self.entry):
-            opened = partial(open_registry, self.named.registry_conn_id)
+            opened = partial(open_registry, self.named.registry)
             used = check_use(open_governance(), opened, use, _KINDS[self.named.does])
             note_use(context["ti"], self.entry, used)
         log.info("Model %r was looked at for this task.", self.entry.id)

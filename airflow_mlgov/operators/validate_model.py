@@ -49,7 +49,7 @@ class ValidateModelOperator(LineageMixin, BaseOperator):
         challenger: Manifest digest of the version to compare with; default: the challenger that the
             same run registered, if any. Templated.
         challenger_scorer: As `scorer`, for the challenger; default: the same.
-        registry_conn_id: Airflow connection of the registry.
+        registry: Registry of the platform file, or an Airflow connection of type ``mlflow``.
 
     Returns:
         XCom ``{"model", "version", "challenger", "evidence", "passed", "results", "findings"}``,
@@ -79,7 +79,7 @@ class ValidateModelOperator(LineageMixin, BaseOperator):
         version: str | None = None,
         challenger: str | None = None,
         challenger_scorer: str | Callable[[Path, Any], Sequence[float]] | None = None,
-        registry_conn_id: str = "mlflow_default",
+        registry: str = "mlflow_default",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -91,7 +91,7 @@ class ValidateModelOperator(LineageMixin, BaseOperator):
         self.version = version
         self.challenger = challenger
         self.challenger_scorer = challenger_scorer
-        self.registry_conn_id = registry_conn_id
+        self.registry = registry
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Score both samples with the verified version, run the plan, report."""
@@ -102,7 +102,7 @@ class ValidateModelOperator(LineageMixin, BaseOperator):
             gov = open_governance()
             entry = gov.model(self.model)
             service.plan_of(gov, entry)  # refused before any data is read
-            asked, models = self._score(gov, open_registry(self.registry_conn_id), context)
+            asked, models = self._score(gov, open_registry(self.registry), context)
             validated: Validated = service.validate_model(gov, asked)
             self._report(validated)
             self.keep_lineage(lambda: self._lineage_after(gov, models, asked, validated))

@@ -164,7 +164,7 @@ def test_what_is_wrong_with_each(tmp_path: Path, airflow, healthy, configure, mo
     (tmp_path / "p").mkdir()
     (tmp_path / "p" / "bad.yaml").write_text("x: 1\n")
     configure(evidence_url="nonsense", inventory_path=tmp_path / "i", policy_path=tmp_path / "p")
-    ended = airflow("doctor", "--registry-conn-id", "mine", "--output", "json")
+    ended = airflow("doctor", "--registry", "mine", "--output", "json")
     assert ended.code == 1
     wrong = {check for check, state in states(ended).items() if state == "wrong"}
     assert wrong == {
