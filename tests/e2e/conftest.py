@@ -11,11 +11,12 @@ import json
 import os
 import shutil
 import sqlite3
+import subprocess
 import sys
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -421,6 +422,7 @@ def start_live(
     scenarios: Iterable[str],
     kind: type[Deployment] = Deployment,
     dags: Path = DAGS,
+    mlgov: dict[str, str] | None = None,
     **changes: Any,
 ) -> Iterator[Live]:
     """Start a live Airflow that governs one model for each scenario; nothing runs yet.
@@ -430,6 +432,7 @@ def start_live(
         scenarios: Models.
         kind: What starts Airflow.
         dags: Folder of a DAG named `DAG`, with whatever is driven beside it; copied.
+        mlgov: Further settings of ours.
         **changes: Further arguments of the deployment.
     """
     rules = {"inventory": folder / "rules" / "inventory", "policy": folder / "rules" / "policy"}
@@ -439,7 +442,8 @@ def start_live(
         dags=folder / "dags",
         users=USERS,
         **changes,
-        mlgov={
+        mlgov=(mlgov or {})
+        | {
             "ledger_url": f"sqlite:///{folder / 'ledger.db'}",
             "evidence_url": f"file://{folder / 'evidence'}",
             "inventory_path": str(rules["inventory"]),
@@ -476,11 +480,57 @@ def start_live(
 
 
 @pytest.fixture(scope="session")
-def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
+def cloud() -> Iterator[Any]:
+    """A cloud that the live Airflow's platform file names: a fake of Vertex AI's own interfaces."""
+    import vertex_server
+
+    with vertex_server.start() as fake:
+
+        def container(command: list[str], root: Path) -> int:
+            del root
+            entry = next(n for n, word in enumerate(command) if word.endswith(".pyz"))
+            run = [sys.executable, *command[entry:]]
+            done = subprocess.run(run, capture_output=True, text=True, check=False)
+            fake.jobs.say(*done.stdout.splitlines(), *done.stderr.splitlines())
+            return done.returncode
+
+        fake.container = container
+        yield fake
+
+
+PLATFORMS = """\
+version: 1
+platforms:
+  - name: gcp
+    kind: vertex
+    connection: {connection}
+    account: {account}
+    region: {region}
+    endpoint: {endpoint}
+    image: {image}
+    instance: {{type: n2-standard-4}}
+    identity: {identity}
+    output: {output}
+    limits: {{poll_seconds: 1, outage_minutes: 1}}
+"""
+
+
+@pytest.fixture(scope="session")
+def live(tmp_path_factory: pytest.TempPathFactory, cloud: Any) -> Iterator[Live]:
     """A live Airflow with a run for each scenario on its way to its gate."""
     folder = tmp_path_factory.mktemp("live")
-    heard = {"AIRFLOW__OPENLINEAGE__EMISSION_POLICY": json.dumps(HEARD)}
-    with start_live(folder, SCENARIOS, lineage_namespace="bank", extra_env=heard) as live:
+    terms, platforms = asdict(cloud.terms()), folder / "platforms.yaml"
+    platforms.write_text(PLATFORMS.format_map(terms))
+    env = cloud.environment() | {
+        "AIRFLOW__OPENLINEAGE__EMISSION_POLICY": json.dumps(HEARD),
+    }
+    with start_live(
+        folder,
+        [*SCENARIOS, "elsewhere"],
+        mlgov={"platforms_path": str(platforms)},
+        lineage_namespace="bank",
+        extra_env=env,
+    ) as live:
         live.client("admin").wait_for_dags([WAITING, "stock", "stock_alone", "stock_silent"])
         for scenario, user in SCENARIOS.items():
             version = live.make_candidate(scenario)
