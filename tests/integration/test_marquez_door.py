@@ -1,8 +1,7 @@
 """The door before Marquez: the real nginx with the configuration that is shipped, and the fake.
 
 Changed in it for the test are the port and the folder of its logs. nginx is Debian's, older than
-the image that the compose file names. Compose's own check of the file is that of Debian's
-docker-compose. No container is started here: that the images start so is not shown.
+the image that the compose file names, which `test_compose_file.py` looks at.
 """
 
 from __future__ import annotations
@@ -36,7 +35,6 @@ from airflow_mlgov.lineage.marquez import MarquezClient
 
 ROOT = Path(__file__).parents[2]
 TEMPLATE = ROOT / "deploy" / "nginx" / "marquez.conf.template"
-COMPOSE = ROOT / "docker-compose.yml"
 TOKEN = "7d3a.Word+hidden"
 RUN = "e8f801c4-7729-5c69-a6f8-d797a80a582b"
 NOW = datetime(2026, 11, 23, 9, tzinfo=UTC)
@@ -313,48 +311,8 @@ def test_a_lost_answer_of_marquez_is_not_asked_for_again(door: Door) -> None:
         client.post(event())
 
 
-def composed(**environment: str) -> subprocess.CompletedProcess[str]:
-    known = {key: os.environ[key] for key in ("PATH", "HOME") if key in os.environ}
-    return subprocess.run(
-        [program("docker-compose"), "-f", COMPOSE, "config"],
-        env=known | environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-
-def test_compose_takes_the_file_and_publishes_the_door_only() -> None:
-    result = composed(MARQUEZ_WRITE_TOKEN="a", MARQUEZ_DB_PASSWORD="b")
-    assert result.returncode == 0, result.stderr
-    services = yaml.safe_load(COMPOSE.read_text())["services"]
-    published = {name: each["ports"] for name, each in services.items() if "ports" in each}
-    assert published == {"door": ["${MARQUEZ_DOOR:-127.0.0.1:8080}:8080"]}
-    assert {name for name, each in services.items() if each["networks"] != ["inside"]} == {"door"}
-    mounted = [
-        mount.partition(":")[0] for each in services.values() for mount in each.get("volumes", ())
-    ]
-    files = sorted(ROOT / each for each in mounted if each.startswith("./"))
-    assert files == [ROOT / "deploy" / "marquez" / "marquez.yml", TEMPLATE]
-    names = services["door"]["environment"].keys()
-    used = {part.partition("}")[0] for part in TEMPLATE.read_text().split("${")[1:]}
-    assert used <= names
-
-
-@pytest.mark.parametrize("missing", ["MARQUEZ_WRITE_TOKEN", "MARQUEZ_DB_PASSWORD"])
-@pytest.mark.parametrize("is_empty", [True, False])
-def test_compose_refuses_to_start_without_secrets(missing: str, is_empty: bool) -> None:
-    secrets = {"MARQUEZ_WRITE_TOKEN": "a", "MARQUEZ_DB_PASSWORD": "b"}
-    del secrets[missing]
-    result = composed(**secrets, **({missing: ""} if is_empty else {}))
-    assert result.returncode != 0
-    assert "is not set" in result.stderr
-
-
 def test_marquezs_own_configuration_deletes_and_serves_nothing_more() -> None:
     written = (ROOT / "deploy" / "marquez" / "marquez.yml").read_text()
     settings = yaml.safe_load(written)
     assert not {"search", "dbRetention"} & settings.keys()
     assert settings["graphql"] == {"enabled": False}
-    used = {part.partition("}")[0] for part in written.split("${")[1:]}
-    assert used <= yaml.safe_load(COMPOSE.read_text())["services"]["marquez"]["environment"].keys()
