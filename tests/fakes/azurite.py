@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import socket
@@ -47,10 +48,13 @@ def _program() -> Path:
     folder = cache / "airflow-mlgov-tests" / f"azurite-{VERSION}"
     program = folder / "node_modules" / ".bin" / "azurite-blob"
     npm = shutil.which("npm")
-    if not program.exists() and npm:
-        command = [npm, "install", "--prefix", str(folder), "--no-audit", "--no-fund"]
+    if npm:
         folder.mkdir(parents=True, exist_ok=True)
-        subprocess.run([*command, f"azurite@{VERSION}"], check=False, capture_output=True)
+        with (folder / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # tests run in several processes
+            if not program.exists():
+                command = [npm, "install", "--prefix", str(folder), "--no-audit", "--no-fund"]
+                subprocess.run([*command, f"azurite@{VERSION}"], check=False, capture_output=True)
     if program.exists():
         return program
     if os.environ.get("CI"):
