@@ -93,17 +93,14 @@ def _trainer(
     started: Callable[[Callable[[], None]], None],
 ) -> Callable[[Path], Trained]:
     """Return what trains the plan's order on its platform, into a folder."""
-    import sys
-
-    from airflow_mlgov.service.container import environment_of
     from airflow_mlgov.service.exit_rehearsal import train_as_job, train_here
     from airflow_mlgov.service.jobs import JobTraining
     from airflow_mlgov.wiring import open_jobs, open_platform, platform_terms, runs_here
 
     terms = platform_terms(plan.question.to_platform)
     if runs_here(terms):
-        environment = environment_of(terms.python or sys.executable)
         platform = open_platform(terms)
+        environment = platform.environment()
         started(platform.cancel)
         return lambda folder: train_here(plan, platform, environment, folder, log)
     training = JobTraining(plan.order, gov, terms, open_jobs(terms), log)
