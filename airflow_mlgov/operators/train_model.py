@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection
+from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.sdk import BaseOperator
@@ -116,14 +117,18 @@ class TrainModelOperator(LineageMixin, BaseOperator):
                 return self._train_here(context, terms)
             training = self._job_training(context, terms)
             handle = training.start()
-        self._cancel = lambda: training.jobs.cancel(handle)
-        self.job_url = handle.console_url
-        JobLink.show(context["ti"], handle.console_url)
+        self._cancel = partial(training.jobs.cancel, handle)
         if self.deferrable:
-            self._defer(terms, handle)
+            self._defer(context, terms, handle)
         with governed_run():
-            cursor = self._wait(training, handle)
-            return self._finish(training, handle, cursor)
+            while True:
+                self._cancel = partial(training.jobs.cancel, handle)
+                self._show(context, handle)
+                cursor = self._wait(training, handle)
+                again = training.start_again(handle)
+                if again is None:
+                    return self._finish(training, handle, cursor)
+                handle = again
 
     def resume(self, context: Context, event: dict[str, Any], handle: dict[str, Any]) -> Any:
         """Take what a job made, once it has ended; the event is only what woke this task."""
@@ -137,7 +142,10 @@ class TrainModelOperator(LineageMixin, BaseOperator):
         self.job_url = job.console_url
         with governed_run():
             training = self._job_training(context, platform_terms(job.platform))
-            return self._finish(training, job, None)
+            again = training.start_again(job)
+            if again is None:
+                return self._finish(training, job, None)
+        return self._defer(context, training.terms, again)
 
     def on_kill(self) -> None:
         """End the script and everything that it started, or cancel the job."""
@@ -165,9 +173,14 @@ class TrainModelOperator(LineageMixin, BaseOperator):
         gov, jobs = open_governance(), open_jobs(terms)
         return JobTraining(self._order(context), gov, terms, jobs, self._log_line)
 
-    def _defer(self, terms: PlatformTerms, handle: JobHandle) -> NoReturn:
+    def _show(self, context: Context, handle: JobHandle) -> None:
+        self.job_url = handle.console_url
+        JobLink.show(context["ti"], handle.console_url)
+
+    def _defer(self, context: Context, terms: PlatformTerms, handle: JobHandle) -> NoReturn:
         from airflow_mlgov.triggers.job import JobTrigger
 
+        self._show(context, handle)
         job = handle.as_json()
         self.defer(
             trigger=JobTrigger(handle=job, poll_s=terms.poll_s, outage_s=terms.outage_s),

@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from airflow_mlgov.policy.platform_controls import Stated
+from airflow_mlgov.records.canonical import canonical_bytes
 from airflow_mlgov.records.digest import Digest
+from airflow_mlgov.records.source import Source
 
 
 class JobState(StrEnum):
@@ -233,3 +235,17 @@ class JobPlatform(Protocol):
             PlatformError: The vendor cannot be asked about that; a retry does not help.
         """
         ...
+
+
+def job_key(source: Source, spec: Digest, generation: int) -> str:
+    """Return the name of a job: legal at all vendors, the same for every try.
+
+    Args:
+        source: Which task; its try number does not matter.
+        spec: Digest of what is asked.
+        generation: How many jobs of this task have ended without success.
+    """
+    parts = [
+        source.dag_id, source.run_id, source.task_id, source.map_index, str(spec), generation
+    ]  # fmt: skip
+    return f"mlgov-{Digest.of(canonical_bytes(parts)).hex[:20]}"

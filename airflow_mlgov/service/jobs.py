@@ -11,7 +11,7 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -23,9 +23,7 @@ from airflow_mlgov.errors import (
     TrainingError,
 )
 from airflow_mlgov.policy.platforms_file import PlatformTerms
-from airflow_mlgov.records.canonical import canonical_bytes
 from airflow_mlgov.records.digest import Digest
-from airflow_mlgov.records.source import Source
 from airflow_mlgov.service.artefacts import hash_directory
 from airflow_mlgov.service.container import entry_archive, spec_document
 from airflow_mlgov.service.contract import read_outputs
@@ -37,6 +35,7 @@ from airflow_mlgov.service.job_platform import (
     JobSpec,
     JobState,
     JobStatus,
+    job_key,
 )
 from airflow_mlgov.service.ports import Registry
 from airflow_mlgov.service.provenance import TrainingInput, describe_code, hash_script
@@ -125,6 +124,22 @@ class JobTraining:
             f"{_GENERATIONS} jobs of this task have ended without success, {key} the last.",
             remedy="Start a new run of the DAG.",
         )
+
+    def start_again(self, handle: JobHandle) -> JobHandle | None:
+        """Return another job if this one is of an earlier try and was cancelled; else None.
+
+        Who clears a waiting task has its job cancelled by the triggerer, and by then the next try
+        may have gone on with it.
+
+        Raises:
+            MlgovError: As `start`.
+        """
+        if not self._examined_earlier(handle.key):
+            return None
+        if self._settled(handle).state is not JobState.CANCELLED:
+            return None
+        self.log(f"The {handle} was cancelled after this try had gone on with it.")
+        return self.start()
 
     def finish(self, handle: JobHandle, registry: Registry) -> TrainedModel:
         """Fetch what a job made, check it, register it as a candidate, and put it on record.
@@ -287,15 +302,17 @@ class JobTraining:
         for item in asked.inputs:
             self.jobs.stage(_input_folder(item), {item.path.name: item.path})
 
-    def _late(self, key: str, asked: _Asked) -> JobHandle | None:
-        """Wait for a job that an earlier try may have submitted, and the platform not shown yet."""
-        view = self.gov.ledger.view()
-        mine = [
+    def _examined_earlier(self, key: str) -> list[datetime]:
+        """Return when earlier tries were about to submit a job."""
+        return [
             entry.at
-            for entry in view.select("job.examined", model=self.order.model)
+            for entry in self.gov.ledger.view().select("job.examined", model=self.order.model)
             if entry.body["job"] == key and entry.source.try_number != self.order.source.try_number
         ]
-        until = max(mine, default=None)
+
+    def _late(self, key: str, asked: _Asked) -> JobHandle | None:
+        """Wait for a job that an earlier try may have submitted, and the platform not shown yet."""
+        until = max(self._examined_earlier(key), default=None)
         if until is None:
             return None
         while True:
@@ -349,20 +366,6 @@ class JobTraining:
             environment=_document(folder / _ENVIRONMENT, handle),
             job=job,
         )
-
-
-def job_key(source: Source, spec: Digest, generation: int) -> str:
-    """Return the name of a job: legal at all vendors, the same for every try.
-
-    Args:
-        source: Which task; its try number does not matter.
-        spec: Digest of what is asked.
-        generation: How many jobs of this task have ended without success.
-    """
-    parts = [
-        source.dag_id, source.run_id, source.task_id, source.map_index, str(spec), generation
-    ]  # fmt: skip
-    return f"mlgov-{Digest.of(canonical_bytes(parts)).hex[:20]}"
 
 
 def _code_folder(asked: _Asked) -> str:

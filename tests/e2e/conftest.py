@@ -491,7 +491,9 @@ def cloud() -> Iterator[Any]:
             entry = next(n for n, word in enumerate(command) if word.endswith(".pyz"))
             run = [sys.executable, *command[entry:]]
             done = subprocess.run(run, capture_output=True, text=True, check=False)
-            fake.jobs.say(*done.stdout.splitlines(), *done.stderr.splitlines())
+            words = " ".join(command)
+            (job,) = (each for each in fake.jobs.all if each.job.labels["mlgov-key"] in words)
+            fake.jobs.say(*done.stdout.splitlines(), *done.stderr.splitlines(), job=job)
             return done.returncode
 
         fake.container = container

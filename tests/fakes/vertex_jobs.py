@@ -122,9 +122,9 @@ class Jobs:
         entries, token = protos.page(since, query, self.page_most)
         return {"entries": entries, **({"nextPageToken": token} if token else {})}
 
-    def say(self, *lines: str) -> None:
-        """Let the last job write lines; two of them in each second."""
-        kept = self.all[-1].log
+    def say(self, *lines: str, job: Job | None = None) -> None:
+        """Let a job, by default the last, write lines; two of them in each second."""
+        kept = (job or self.all[-1]).log
         for line in lines:
             at = datetime(2026, 11, 1, tzinfo=UTC) + timedelta(seconds=len(kept) // 2)
             name = f"i{len(kept)}"

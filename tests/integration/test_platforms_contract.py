@@ -385,7 +385,7 @@ def test_a_job_that_vanished(task, fake, monkeypatch) -> None:
 
 
 def test_somebody_elses_job_under_our_name(task, fake) -> None:
-    from airflow_mlgov.service.jobs import job_key
+    from airflow_mlgov.service.job_platform import job_key
 
     source = replace(task.order.source)
     fake.taken(job_key(source, task.training()._asked().digest, 0))

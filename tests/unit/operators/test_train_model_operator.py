@@ -304,7 +304,8 @@ class TestElsewhere:
 
     def test_it_may_wait_in_the_worker(self, jobs, operator, context, capsys, monkeypatch) -> None:
         slept: list[float] = []
-        monkeypatch.setattr("airflow_mlgov.operators.train_model.time.sleep", slept.append)
+        clock = SimpleNamespace(sleep=slept.append)
+        monkeypatch.setattr("airflow_mlgov.operators.train_model.time", clock)
         jobs.course = [JobState.QUEUED, JobState.RUNNING, JobState.SUCCEEDED]
         answer = operator(platform="frankfurt", deferrable=False).execute(context)
         assert answer["metrics"] == {"auc": 0.7}

@@ -21,8 +21,8 @@ from airflow_mlgov.errors import (
 from airflow_mlgov.policy.platform_controls import PlatformRules, Stated
 from airflow_mlgov.records.digest import Digest
 from airflow_mlgov.records.source import Source
-from airflow_mlgov.service.job_platform import JobHandle, JobState
-from airflow_mlgov.service.jobs import VISIBLE_S, JobTraining, job_key
+from airflow_mlgov.service.job_platform import JobHandle, JobState, job_key
+from airflow_mlgov.service.jobs import VISIBLE_S, JobTraining
 from airflow_mlgov.service.training_order import TrainingOrder
 from tests.unit.service.conftest import load_fake
 
@@ -206,6 +206,25 @@ def test_a_cleared_task_does_not_go_on_with_the_job_that_clearing_cancelled(trie
     assert first.key != second.key
     assert jobs.started == 2
     assert sum(tries.slept) > 0
+
+
+def test_a_try_that_went_on_with_a_job_before_clearing_cancelled_it(tries, world, jobs) -> None:
+    jobs.course = [JobState.RUNNING]
+    first = tries.training().start()
+    cleared = tries.next()
+    assert cleared.start() == first  # the triggerer has not cancelled it yet
+    assert cleared.start_again(first) is None
+    jobs.cancel(first)
+    jobs.course = [JobState.SUCCEEDED]
+    second = cleared.start_again(first)
+    assert second.key != first.key
+    cleared.finish(second, world.registry)
+
+
+def test_a_job_cancelled_in_its_own_try_is_not_started_again(tries, jobs) -> None:
+    jobs.course = [JobState.CANCELLED]
+    training = tries.training()
+    assert training.start_again(training.start()) is None
 
 
 def test_a_job_cancelled_behind_our_back_fails_the_task(tries, world, jobs) -> None:
