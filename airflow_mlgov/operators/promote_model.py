@@ -74,13 +74,12 @@ class PromoteModelOperator(LineageMixin, BaseOperator):
         from airflow_mlgov.records.digest import Digest
         from airflow_mlgov.service.allow_use import rests_on
         from airflow_mlgov.service.promote import promote
-        from airflow_mlgov.wiring import open_governance, open_registry
+        from airflow_mlgov.wiring import open_governance, open_registries
 
         use = self._use(context)
         with governed_run():
             version = Digest.parse(self.version) if self.version else None
-            names = [self.registry] if isinstance(self.registry, str) else self.registry
-            gov, (first, *also) = open_governance(), map(open_registry, names)
+            gov, (first, *also) = open_governance(), open_registries(self.registry)
             promotion = promote(gov, first, use, version, also=also)
         self.keep_lineage(lambda: self._lineage_of(gov, promotion))
         clearance, registered = promotion.clearance, promotion.version

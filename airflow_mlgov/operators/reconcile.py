@@ -61,12 +61,11 @@ class ReconcileOperator(BaseOperator):
         from airflow_mlgov.hooks.lineage_outbox import open_lineage_records
         from airflow_mlgov.records.clock import to_text
         from airflow_mlgov.service.reconcile import Scope, reconcile
-        from airflow_mlgov.wiring import open_governance, open_registry
+        from airflow_mlgov.wiring import open_governance, open_registries
 
         with governed_run():
             airflow = AirflowServerHook(self.airflow_conn_id).get_conn()
-            names = [self.registry] if isinstance(self.registry, str) else self.registry
-            first, *also = map(open_registry, names)
+            first, *also = open_registries(self.registry)
             scope = Scope(self.model, repair=self.repair_alias, source=source_of(context))
             gov, lineage = open_governance(), open_lineage_records()
             compared = reconcile(gov, airflow, first, scope, lineage, also=also)

@@ -210,12 +210,7 @@ class JobTraining:
 
     def _found(self, key: str, asked: _Asked) -> JobHandle | None:
         handle = self.jobs.find(key)
-        if handle is not None and handle.spec != asked.digest:
-            raise PlatformError(
-                f"The name {key} is taken by somebody else's {handle}.",
-                remedy="Look who started it. A new run of the DAG takes another name.",
-            )
-        return handle
+        return None if handle is None else _ours(handle, key, asked)
 
     def _settled(self, handle: JobHandle) -> JobStatus:
         """Return how a job stands, once it is not about to be cancelled."""
@@ -268,12 +263,7 @@ class JobTraining:
                 remedy="Move it away, or start a new run of the DAG, which writes elsewhere.",
             )
         self._stage(asked)
-        handle = self.jobs.submit(request)
-        if handle.spec != asked.digest:
-            raise PlatformError(
-                f"The name {key} is taken by somebody else's {handle}.",
-                remedy="Look who started it. A new run of the DAG takes another name.",
-            )
+        handle = _ours(self.jobs.submit(request), key, asked)
         self.log(f"Submitted {handle}.")
         return handle
 
@@ -366,6 +356,16 @@ class JobTraining:
             environment=_document(folder / _ENVIRONMENT, handle),
             job=job,
         )
+
+
+def _ours(handle: JobHandle, key: str, asked: _Asked) -> JobHandle:
+    """Return a job under our name if it is ours."""
+    if handle.spec != asked.digest:
+        raise PlatformError(
+            f"The name {key} is taken by somebody else's {handle}.",
+            remedy="Look who started it. A new run of the DAG takes another name.",
+        )
+    return handle
 
 
 def _code_folder(asked: _Asked) -> str:

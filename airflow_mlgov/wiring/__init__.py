@@ -36,7 +36,7 @@ if TYPE_CHECKING:
         platforms_file,
         runs_here,
     )
-    from airflow_mlgov.wiring.registries import open_registry
+    from airflow_mlgov.wiring.registries import open_registries, open_registry
     from airflow_mlgov.wiring.rotation import key_places, rotate_role
     from airflow_mlgov.wiring.settings import setting
 
@@ -59,6 +59,7 @@ _HOMES = {
     "platform_terms": "platforms",
     "platforms_file": "platforms",
     "runs_here": "platforms",
+    "open_registries": "registries",
     "open_registry": "registries",
     "open_seen": "governance",
     "open_sequencer": "governance",
@@ -87,6 +88,7 @@ __all__ = [
     "open_ledger_store",
     "open_outbox",
     "open_platform",
+    "open_registries",
     "open_registry",
     "open_seen",
     "open_sequencer",

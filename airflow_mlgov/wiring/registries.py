@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -34,6 +35,11 @@ def open_registry(name: str) -> Registry:
         return _opened(terms)
     except ImportError as error:
         raise missing_extra(terms, error) from error
+
+
+def open_registries(names: str | Sequence[str]) -> list[Registry]:
+    """Return several registries by their names, in their order; of a single name that one."""
+    return [open_registry(name) for name in ([names] if isinstance(names, str) else names)]
 
 
 def _opened(terms: RegistryTerms) -> Registry:

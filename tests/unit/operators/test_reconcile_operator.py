@@ -38,7 +38,7 @@ told = service.told
 def run(candidate: Any, told: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Run the task once."""
     monkeypatch.setattr("airflow_mlgov.wiring.open_governance", lambda: candidate.gov)
-    monkeypatch.setattr("airflow_mlgov.wiring.open_registry", lambda _: candidate.registry)
+    monkeypatch.setattr("airflow_mlgov.wiring.open_registries", lambda _: [candidate.registry])
     monkeypatch.setattr(AirflowServerHook, "get_conn", lambda _: told)
     instance = SimpleNamespace(
         dag_id="reconcile", run_id="r", task_id="reconcile", map_index=-1, try_number=1
