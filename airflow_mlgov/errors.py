@@ -9,6 +9,7 @@ MlgovError                      code, retryable, diagnostics()
 ├─ DataError                    data is missing, unreadable or failed its expectations
 │  └─ DataUnavailableError      retryable: where the data comes from cannot be reached
 ├─ TrainingError                the training script broke its contract
+├─ ScoringError                 the scoring script broke its contract
 ├─ PlatformError                a platform refused, or a job there is not what it should be
 │  ├─ PlatformUnavailableError  retryable: the platform cannot be reached, or throttles
 │  └─ ControlsRefusedError      the policy pack forbids a job as it would be submitted
@@ -134,6 +135,12 @@ class TrainingError(MlgovError):
     """The training script failed or broke its contract; a retry does not help."""
 
     code = "training"
+
+
+class ScoringError(MlgovError):
+    """The scoring script failed or broke its contract; a retry does not help."""
+
+    code = "scoring"
 
 
 class PlatformError(MlgovError):

@@ -10,16 +10,18 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, TypeVar
 
 from airflow_mlgov.errors import ArtefactError, ConfigurationError
 from airflow_mlgov.records.digest import Digest
 from airflow_mlgov.service.contract import check_request, passed_on
 from airflow_mlgov.service.zip_application import zip_application
+
+_T = TypeVar("_T")
 
 ENTRY_FILE = "mlgov-entry.pyz"
 SPEC_FILE = "spec.json"
@@ -30,7 +32,10 @@ OUTPUTS = ("model", "metrics.json", "signature.json", "environment.json", "manif
 _MODULES = (
     "__init__", "errors",
     "records/__init__", "records/canonical", "records/digest", "records/manifest",
-    "service/__init__", "service/artefacts", "service/container", "service/container_run",
+    "service/__init__", "service/artefacts", "service/container", "service/container_bootstrap",
+    "service/container_gcs", "service/container_run",
+    "service/container_score", "service/container_scoring", "service/container_script",
+    "service/container_serve", "service/container_vertex",
     "service/contract", "service/durable_file", "service/pickles", "service/provenance",
     "service/script_output", "service/zip_application",
 )  # fmt: skip
@@ -171,6 +176,20 @@ def read_spec(data: bytes, expected: Digest) -> Spec:
     Raises:
         ConfigurationError: Other bytes, another version or a malformed document.
     """
+    return read_staged(data, expected, _checked)
+
+
+def read_staged(data: bytes, expected: Digest, read: Callable[[Mapping[str, Any]], _T]) -> _T:
+    """Return what a ``spec.json`` of this version says.
+
+    Args:
+        data: Its bytes.
+        expected: Their digest.
+        read: Returns it from the document, which may be malformed.
+
+    Raises:
+        ConfigurationError: Other bytes, another version or a malformed document.
+    """
     if Digest.of(data) != expected:
         raise ConfigurationError(
             f"{SPEC_FILE} is not what was staged: it is {Digest.of(data)}, not {expected}."
@@ -182,7 +201,9 @@ def read_spec(data: bytes, expected: Digest) -> Spec:
                 f"{SPEC_FILE} is of version {document['v']!r}; this entry point reads "
                 f"{SPEC_VERSION}."
             )
-        return _checked(document)
+        return read(document)
+    except ArtefactError as error:
+        raise ConfigurationError(f"{SPEC_FILE} is malformed: {error}") from error
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise ConfigurationError(f"{SPEC_FILE} is malformed: {error!r}.") from error
 

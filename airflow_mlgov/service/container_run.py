@@ -10,16 +10,9 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import select
 import shutil
-import signal
-import subprocess
-import sys
-import time
-import traceback
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from io import TextIOWrapper
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -28,15 +21,16 @@ from airflow_mlgov.errors import (
     ArtefactError,
     ConfigurationError,
     DataError,
-    MlgovError,
     TrainingError,
 )
 from airflow_mlgov.records.digest import Digest
 from airflow_mlgov.records.manifest import Manifest
 from airflow_mlgov.service.artefacts import copy_directory, fingerprint_file, hash_directory
 from airflow_mlgov.service.container import OUTPUTS, Spec, SpecInput, read_spec
+from airflow_mlgov.service.container_score import VERBS, score_or_serve
+from airflow_mlgov.service.container_script import ContainerScript, ended, read_code, say
+from airflow_mlgov.service.container_vertex import VERB, score_for_vertex
 from airflow_mlgov.service.contract import (
-    GRACE_S,
     Outputs,
     job_document,
     read_outputs,
@@ -44,109 +38,27 @@ from airflow_mlgov.service.contract import (
 )
 from airflow_mlgov.service.durable_file import replace_file
 from airflow_mlgov.service.provenance import describe_environment
-from airflow_mlgov.service.script_output import OutputLines, signal_name
-
-MAX_FAILURE_BYTES = 1000
-
-_HEAD_BYTES = 300
-_LINGER_S = 1.0
-_LOOK_S = 0.1
-
-
-class _Script:
-    """The training script as a process, and all that it starts in its process group."""
-
-    def __init__(self) -> None:
-        self._process: subprocess.Popen[bytes] | None = None
-        self._stopped_at: float | None = None
-
-    def stop(self, *_: object) -> None:
-        """Pass on the platform's SIGTERM; the handler of it."""
-        self._stopped_at = self._stopped_at or time.monotonic()
-        self._signal(signal.SIGTERM)
-
-    def refuse_stopped(self) -> None:
-        """Do nothing unless the platform wants the job to end."""
-        if self._stopped_at is not None:
-            raise TrainingError("The platform stopped the job.")
-
-    def run(self, script: Path, work: Path, variables: Mapping[str, str]) -> None:
-        """Run a script to its end, its output going to ours line by line."""
-        self.refuse_stopped()
-        lines = OutputLines()
-        with subprocess.Popen(  # noqa: S603 - the script that was staged is what shall run
-            [sys.executable, str(script)],
-            cwd=work,
-            env=variables,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        ) as process:
-            self._process = process
-            try:
-                if self._stopped_at is not None:  # between the look and the start
-                    self._signal(signal.SIGTERM)
-                self._follow(process, lines)
-            finally:
-                self._signal(signal.SIGKILL)
-                self._process = None
-        self.refuse_stopped()
-        status = process.returncode
-        if status != 0:
-            how = f"exited with status {status}"
-            how = how if status > 0 else f"was ended by signal {signal_name(-status)}"
-            raise TrainingError(f"Training script {script.name} {how}. {lines.said_last()}")
-
-    def _follow(self, process: subprocess.Popen[bytes], lines: OutputLines) -> None:
-        assert process.stdout is not None  # noqa: S101 - it is a pipe
-        is_open, ended_at = True, None
-        while is_open or ended_at is None:
-            if is_open:
-                is_open = _pass_on(process.stdout.fileno(), lines)
-            else:
-                time.sleep(_LOOK_S)
-            if process.poll() is None:
-                self._end_if_late()
-            elif ended_at is None:
-                ended_at = time.monotonic()
-            elif time.monotonic() - ended_at > _LINGER_S:
-                break  # what it left behind holds the pipe
-        for line in lines.end():
-            _say(line)
-
-    def _end_if_late(self) -> None:
-        if self._stopped_at is not None and time.monotonic() - self._stopped_at > GRACE_S:
-            self._signal(signal.SIGKILL)
-
-    def _signal(self, number: int) -> None:
-        if self._process is not None:
-            with suppress(ProcessLookupError, PermissionError):
-                os.killpg(self._process.pid, number)
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Do what `airflow_mlgov.service.container.entry_command` asks; return the exit status.
+    """Do what a container was started for; return the exit status.
 
-    A failure is said in at most 1,000 bytes on standard error and in the file for it, and leaves
-    nothing in the output folder.
+    What it is stands in its first argument: ``score``, ``serve`` or ``serve-vertex``; without one
+    it trains, as `airflow_mlgov.service.container.entry_command` asks. A failure is said in at most
+    1,000 bytes on standard error and in the file for it, and leaves nothing in the output folder.
     """
+    if arguments and arguments[0] in VERBS:
+        return score_or_serve(arguments)
+    if arguments and arguments[0] == VERB:
+        return score_for_vertex(arguments[1:])
     said = _parser().parse_args(arguments)
-    if isinstance(sys.stdout, TextIOWrapper):  # a script may say what the container's locale cannot
-        sys.stdout.reconfigure(errors="backslashreplace")
-    script = _Script()
-    signal.signal(signal.SIGTERM, script.stop)
-    try:
+    script = ContainerScript("Training script", TrainingError)
+
+    def work() -> str:
         manifest = _train(said, script)
-    except MlgovError as error:
-        return _fail(str(error), said.failure)
-    except OSError as error:
-        return _fail(f"The container's files cannot be used: {error}.", said.failure)
-    except Exception as error:  # noqa: BLE001 - the text is all that leaves the container
-        traceback.print_exc()
-        return _fail(f"The entry point failed: {error!r}.", said.failure)
-    _say(f"Model version {manifest.digest} is complete in {said.output}.")
-    return 0
+        return f"Model version {manifest.digest} is complete in {said.output}."
+
+    return ended(work, script, said.failure)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -159,7 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _train(said: argparse.Namespace, script: _Script) -> Manifest:
+def _train(said: argparse.Namespace, script: ContainerScript) -> Manifest:
     try:
         data = said.spec.read_bytes()
     except OSError as error:
@@ -172,7 +84,9 @@ def _train(said: argparse.Namespace, script: _Script) -> Manifest:
         for name in ("code", "work", "tmp", "out"):
             (folder / name).mkdir()
         for name, digest in spec.files.items():
-            (folder / "code" / name).write_bytes(_code(said.spec.parent / name, digest))
+            (folder / "code" / name).write_bytes(
+                read_code(said.spec.parent / name, digest, TrainingError)
+            )
         paths = {name: str(path) for name, path in inputs.items()}
         output_dir, job_file = str(folder / "out"), folder / "job.json"
         job_file.write_bytes(job_document(paths, spec.parameters, spec.seed, output_dir))
@@ -183,7 +97,7 @@ def _train(said: argparse.Namespace, script: _Script) -> Manifest:
         for name, path in inputs.items():
             _check_input(name, path, spec.inputs[name], "changed while the script learnt from it")
         outputs = read_outputs(folder / "out")
-        manifest = hash_directory(outputs.model_dir, _say)
+        manifest = hash_directory(outputs.model_dir, say)
         _hand_over(outputs, manifest, said.output, script)
         return manifest
 
@@ -224,19 +138,7 @@ def _check_input(name: str, path: Path, staged: SpecInput, problem: str) -> None
         )
 
 
-def _code(path: Path, staged: Digest) -> bytes:
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise TrainingError(f"Code file {path} cannot be read: {error.strerror}.") from error
-    if Digest.of(data) != staged:
-        raise TrainingError(
-            f"Code file {path} is not what was staged: it is {Digest.of(data)}, not {staged}."
-        )
-    return data
-
-
-def _hand_over(outputs: Outputs, manifest: Manifest, output: Path, script: _Script) -> None:
+def _hand_over(outputs: Outputs, manifest: Manifest, output: Path, script: ContainerScript) -> None:
     """Copy all of it, the manifest last; nothing stays if that fails or the job is stopped."""
     said = {
         "metrics.json": outputs.metrics,
@@ -271,40 +173,3 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
     with suppress(OSError):
         path.unlink()
-
-
-def _fail(problem: str, file: Path | None) -> int:
-    text = _shortened(problem)
-    if file is not None:
-        try:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(text, encoding="utf-8")
-        except OSError as error:
-            sys.stderr.write(f"{file} cannot be written: {error.strerror}\n")
-    sys.stderr.write(f"{text}\n")
-    return 1
-
-
-def _shortened(text: str) -> str:
-    """Return its first and last part if it is too long: the reason, and how the output ends."""
-    data = text.encode("utf-8", errors="replace")
-    if len(data) > MAX_FAILURE_BYTES:
-        gap = b"\n[...]\n"
-        data = data[:_HEAD_BYTES] + gap + data[_HEAD_BYTES + len(gap) - MAX_FAILURE_BYTES :]
-    return data.decode("utf-8", errors="ignore")
-
-
-def _say(line: str) -> None:
-    sys.stdout.write(f"{line}\n")
-    sys.stdout.flush()
-
-
-def _pass_on(output: int, lines: OutputLines) -> bool:
-    """Hand on what was said, waiting a moment for it; return whether more may come."""
-    ready, _, _ = select.select([output], [], [], _LOOK_S)
-    if not ready:
-        return True
-    data = os.read(output, 65536)
-    for line in lines.feed(data):
-        _say(line)
-    return bool(data)

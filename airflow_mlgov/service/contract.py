@@ -74,20 +74,33 @@ def check_request(inputs: Mapping[str, str], parameters: Mapping[str, Any], seed
     for name in inputs:
         if not _INPUT_NAME.fullmatch(name):
             raise ConfigurationError(
-                f"Training input name {name!r} cannot be part of an environment variable.",
+                f"Input name {name!r} cannot be part of an environment variable.",
                 remedy="Use lower-case letters, digits and '_', starting with a letter.",
             )
     if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed <= MAX_SEED:
-        raise ConfigurationError(
-            f"Training seed {seed!r} is not a whole number from 0 to {MAX_SEED}."
-        )
+        raise ConfigurationError(f"Seed {seed!r} is not a whole number from 0 to {MAX_SEED}.")
     try:
         json.dumps(dict(parameters), allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
         raise ConfigurationError(
-            f"Training parameters are not JSON values: {error}.",
+            f"Parameters are not JSON values: {error}.",
             remedy="Use objects, lists, strings, finite numbers, booleans and null.",
         ) from error
+
+
+def check_limits(timeout_s: float | None, memory_mb: int | None) -> None:
+    """Refuse limits that are none.
+
+    Args:
+        timeout_s: Wall-clock limit in seconds; None for no limit.
+        memory_mb: Limit in MiB; None for no limit.
+
+    Raises:
+        ConfigurationError: One is not above 0; a retry does not help.
+    """
+    for name, limit in (("timeout_s", timeout_s), ("memory_mb", memory_mb)):
+        if limit is not None and not limit > 0:
+            raise ConfigurationError(f"Limit {name} is {limit}, not above 0.")
 
 
 def job_document(

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import BinaryIO
 
 
 def replace_file(path: Path, data: bytes, mode: int) -> None:
@@ -22,17 +25,22 @@ def replace_file(path: Path, data: bytes, mode: int) -> None:
     Raises:
         OSError: It cannot be written; what stood there stands there still.
     """
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    try:
-        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
-    finally:
-        with suppress(OSError):
-            draft.unlink()
+    _appear(path, mode, lambda file: file.write(data))
+
+
+def place_file(file: Path, path: Path, mode: int) -> None:
+    """Copy a file to disk under another name, all at once.
+
+    Args:
+        file: What is copied.
+        path: Where it appears; what stood there is replaced.
+        mode: Permissions, less what the umask takes.
+
+    Raises:
+        OSError: It cannot be written; what stood there stands there still.
+    """
+    with file.open("rb") as source:
+        _appear(path, mode, lambda target: shutil.copyfileobj(source, target))
 
 
 def make_folder(folder: Path, mode: int = 0o777) -> None:
@@ -63,3 +71,17 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _appear(path: Path, mode: int, write: Callable[[BinaryIO], object]) -> None:
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    try:
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+        with os.fdopen(descriptor, "wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+    finally:
+        with suppress(OSError):
+            draft.unlink()

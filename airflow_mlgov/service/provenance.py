@@ -42,7 +42,7 @@ class TrainingInput:
 
 
 def read_input(name: str, location: str) -> TrainingInput:
-    """Return a training input with its fingerprint.
+    """Return an input with its fingerprint.
 
     Args:
         name: What the script calls it.
@@ -57,7 +57,7 @@ def read_input(name: str, location: str) -> TrainingInput:
         sha256, size_bytes = fingerprint_file(path)
     except OSError as error:
         raise DataError(
-            f"Training input {name!r} cannot be read from {path}: {error.strerror or error}.",
+            f"Input {name!r} cannot be read from {path}: {error.strerror or error}.",
             remedy="Correct the path, or run what writes the file first.",
         ) from error
     return TrainingInput(name, path, sha256, size_bytes)
@@ -71,7 +71,7 @@ def refuse_changed(item: TrainingInput) -> None:
     """
     if read_input(item.name, str(item.path)).sha256 != item.sha256:
         raise DataError(
-            f"Training input {item.name!r} ({item.path}) changed while the script learnt from it.",
+            f"Input {item.name!r} ({item.path}) changed while the script learnt from it.",
             remedy="Give each run files of its own.",
         )
 
@@ -135,7 +135,7 @@ def _local(name: str, location: str) -> Path:
         return Path(location).absolute()
     if parts.scheme != "file" or parts.netloc not in {"", "localhost"}:
         raise ConfigurationError(
-            f"Training input {name!r} is at {parts.scheme}://, not a local file.",
+            f"Input {name!r} is at {parts.scheme}://, not a local file.",
             remedy="Copy the file where the worker can read it.",
         )
     return Path(unquote(parts.path))

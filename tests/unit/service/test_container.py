@@ -98,14 +98,14 @@ def test_a_specification_reads_back() -> None:
     ("changes", "said"),
     [
         ({"v": 2}, "is of version 2"),
-        ({"seed": -1}, "seed -1"),
+        ({"seed": -1}, "Seed -1"),
         ({"script": "other.py"}, "not among the staged files"),
         ({"files": {"../train.py": str(Digest.of(b""))}}, "no plain file name"),
         ({"files": {"train.py": "sha256:1"}}, "is malformed"),
         ({"files": []}, "is malformed"),
         ({"inputs": {"dev": {"file": "a/b", "sha256": "0" * 64, "size": 1}}}, "no plain file name"),
         ({"inputs": {"dev": {"file": "..", "sha256": "0" * 64, "size": 1}}}, "no plain file name"),
-        ({"inputs": {"Dev": {"file": "d", "sha256": "0" * 64, "size": 1}}}, "input name 'Dev'"),
+        ({"inputs": {"Dev": {"file": "d", "sha256": "0" * 64, "size": 1}}}, "Input name 'Dev'"),
         ({"inputs": {"dev": {"file": "d"}}}, "is malformed"),
     ],
 )

@@ -29,9 +29,10 @@ from airflow_mlgov.service.container import (
     entry_command,
     spec_document,
 )
+from airflow_mlgov.service.container_script import ContainerScript
 from airflow_mlgov.service.contract import PASSED_ON, Outputs
 from airflow_mlgov.service.durable_file import replace_file
-from airflow_mlgov.service.training_platform import TrainingJob
+from airflow_mlgov.service.training_platform import ScriptJob
 
 GOOD = """
 import json, os
@@ -171,7 +172,7 @@ def test_a_script_sees_the_same_variables_as_on_a_worker(
     (tmp_path / "out").mkdir()
     with pytest.raises(Exception, match="exited with status 1"):
         LocalPlatform().run(
-            TrainingJob(script, data, {}, 7, tmp_path / "out", 60.0, None, {}), lambda _: None
+            ScriptJob(script, data, {}, 7, tmp_path / "out", 60.0, None, {}), lambda _: None
         )
     there, here = json.loads(theirs.read_text()), json.loads(ours.read_text())
     elsewhere = {"MLGOV_JOB_FILE", "MLGOV_OUTPUT_DIR", "TMPDIR"}
@@ -282,14 +283,19 @@ def test_what_was_copied_goes_when_the_rest_cannot_be(
     monkeypatch.setattr(container_run, "replace_file", full)
     manifest = hash_directory(trained.model_dir)
     with pytest.raises(OSError, match="No space left"):
-        container_run._hand_over(trained, manifest, tmp_path / "output", container_run._Script())
+        container_run._hand_over(
+            trained,
+            manifest,
+            tmp_path / "output",
+            ContainerScript("Training script", TrainingError),
+        )
     assert list((tmp_path / "output").iterdir()) == []
 
 
 def test_a_job_that_is_stopped_while_it_is_copied_leaves_nothing(
     trained: Outputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    script = container_run._Script()
+    script = ContainerScript("Training script", TrainingError)
 
     def stopped(path: Path, data: bytes, mode: int) -> None:
         replace_file(path, data, mode)
@@ -306,7 +312,12 @@ def test_a_copy_that_differs_is_no_model(trained: Outputs, tmp_path: Path) -> No
     manifest = hash_directory(trained.model_dir)
     (trained.model_dir / "m.json").write_text("{ }")
     with pytest.raises(ArtefactError, match="changed while it was copied"):
-        container_run._hand_over(trained, manifest, tmp_path / "output", container_run._Script())
+        container_run._hand_over(
+            trained,
+            manifest,
+            tmp_path / "output",
+            ContainerScript("Training script", TrainingError),
+        )
     assert list((tmp_path / "output").iterdir()) == []
 
 
@@ -320,7 +331,7 @@ def test_files_of_another_job_that_came_meanwhile_stay(staged, tmp_path: Path) -
 def test_a_job_that_is_stopped_before_its_script_starts_does_not_start_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    script = container_run._Script()
+    script = ContainerScript("Training script", TrainingError)
     script.stop()
     (tmp_path / "train.py").write_text("open('started', 'w')")
     monkeypatch.setattr(script, "_signal", lambda number: None)
