@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from airflow_mlgov.errors import EvidenceError
@@ -17,6 +17,11 @@ from airflow_mlgov.service.governance import Governance
 
 _T = TypeVar("_T")
 _MOST = 2**63
+
+
+def document_bytes(value: Mapping[str, Any]) -> bytes:
+    """Return JSON values as an evidence document holds them: the same bytes for the same values."""
+    return json.dumps(value, sort_keys=True, ensure_ascii=True, allow_nan=False).encode("ascii")
 
 
 def evidence_document(gov: Governance, digest: Digest) -> dict[str, Any]:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from airflow_mlgov.errors import ControlsRefusedError
 from airflow_mlgov.policy.platform_controls import (
@@ -16,17 +15,32 @@ from airflow_mlgov.policy.platform_controls import (
 from airflow_mlgov.policy.platforms_file import PlatformTerms
 from airflow_mlgov.records.canonical import canonical_bytes
 from airflow_mlgov.records.digest import Digest
+from airflow_mlgov.records.source import Source
+from airflow_mlgov.service.documents import document_bytes
 from airflow_mlgov.service.governance import Governance
-from airflow_mlgov.service.job_platform import JobPlatform
+from airflow_mlgov.service.job_platform import Jobs
 from airflow_mlgov.service.ledger import EntryDraft
-from airflow_mlgov.service.training_order import TrainingOrder
+
+
+class JobOrder(Protocol):
+    """Whose job it is."""
+
+    @property
+    def model(self) -> str:
+        """Inventory id."""
+        ...
+
+    @property
+    def source(self) -> Source:
+        """Which task asks."""
+        ...
 
 
 def examine_request(
-    order: TrainingOrder,
+    order: JobOrder,
     gov: Governance,
     terms: PlatformTerms,
-    jobs: JobPlatform,
+    jobs: Jobs,
     key: str,
     request: Mapping[str, Any],
 ) -> None:
@@ -51,7 +65,7 @@ def examine_request(
         "job": key,
         "platform": terms.name,
         "passed": not failed,
-        "request_sha256": str(Digest.of(_bytes(request))),
+        "request_sha256": str(Digest.of(document_bytes(request))),
         "policy_sha256": str(pack.digest),
         "controls": [each.as_json() for each in results],
     }
@@ -67,7 +81,7 @@ def examine_request(
 
 
 def put_on_record(
-    order: TrainingOrder, gov: Governance, kind: str, body: dict[str, Any], *identity: str
+    order: JobOrder, gov: Governance, kind: str, body: dict[str, Any], *identity: str
 ) -> None:
     """Write an entry about a job of an order; the same again changes nothing."""
     draft = EntryDraft(
@@ -82,12 +96,8 @@ def put_on_record(
 
 
 def _results(
-    rules: PlatformRules | None, jobs: JobPlatform, request: Mapping[str, Any]
+    rules: PlatformRules | None, jobs: Jobs, request: Mapping[str, Any]
 ) -> list[ControlResult]:
     if rules is None:
         return []
     return examine(rules, [*jobs.stated(request), *jobs.preflight(request)])
-
-
-def _bytes(request: Mapping[str, Any]) -> bytes:
-    return json.dumps(request, sort_keys=True, allow_nan=False).encode()

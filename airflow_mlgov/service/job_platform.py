@@ -1,5 +1,7 @@
 """Platforms whose jobs outlive the task that asked for them; one vendor each in `platforms`.
 
+A vendor has two of them: `JobPlatform` trains, `ScoringPlatform` scores; `Jobs` is what both do.
+
 A job is found again by its key, whoever asks. Nothing about it is kept on the worker, so a killed
 worker, a retry and a restarted triggerer all find the one job there is.
 """
@@ -16,6 +18,8 @@ from airflow_mlgov.policy.platform_controls import Stated
 from airflow_mlgov.records.canonical import canonical_bytes
 from airflow_mlgov.records.digest import Digest
 from airflow_mlgov.records.source import Source
+
+TRAINING, SCORING = "training", "scoring"
 
 
 class JobState(StrEnum):
@@ -50,12 +54,15 @@ class JobSpec:
         key: Name of the job: ``mlgov-`` and 20 hexadecimal digits.
         spec: Digest of ``spec.json``; the job carries it, so that somebody else's job under the
             same name is told apart.
-        code_uri: Staged folder with ``mlgov-entry.pyz``, ``spec.json`` and the script.
-        inputs: URI of a staged file by the name that the script knows it by.
+        code_uri: Staged folder with ``mlgov-entry.pyz``, ``spec.json`` and the script; of a scoring
+            job also the model's files, under ``model/``.
+        inputs: URI of a file by the name that the script knows it by; of a scoring job, of what is
+            scored by its file name.
         output_uri: Folder under which the job writes; nothing stands there yet.
         timeout_s: After which the platform is to end the job.
         labels: For bills and people, besides the entry's own tags: ``[a-z0-9_-]``, at most 63
             characters.
+        sizes: Length in bytes of each input of a scoring job, by the same names.
     """
 
     key: str
@@ -65,6 +72,7 @@ class JobSpec:
     output_uri: str
     timeout_s: int
     labels: Mapping[str, str]
+    sizes: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +85,7 @@ class JobHandle:
         native_id: What the vendor calls it.
         console_url: Where people look at it.
         spec: Digest that it carries; None if it carries none, and so is somebody else's.
+        purpose: ``training`` or ``scoring``.
     """
 
     platform: str
@@ -84,6 +93,7 @@ class JobHandle:
     native_id: str
     console_url: str
     spec: Digest | None
+    purpose: str = TRAINING
 
     def as_json(self) -> dict[str, Any]:
         """Return it as JSON values, version 1, for a trigger."""
@@ -120,7 +130,22 @@ class JobStatus:
     facts: Mapping[str, Any] = field(default_factory=dict)
 
 
-class JobPlatform(Protocol):
+@dataclass(frozen=True, slots=True)
+class StoredFile:
+    """A file in a platform's own store.
+
+    Attributes:
+        uri: Where it is.
+        size_bytes: Length.
+        version: What the store calls these very bytes (generation, version id or entity tag).
+    """
+
+    uri: str
+    size_bytes: int
+    version: str
+
+
+class Jobs(Protocol):
     """A vendor's jobs, under one entry of the platform file. Its methods may be called in threads.
 
     Unless said otherwise each raises `PlatformUnavailableError` (a retry may help) for throttling,
@@ -210,6 +235,10 @@ class JobPlatform(Protocol):
         """
         ...
 
+
+class JobPlatform(Jobs, Protocol):
+    """A vendor's jobs that train."""
+
     def fetch(self, handle: JobHandle, output_uri: str, into: Path) -> None:
         """Copy what a job wrote (``model/``, ``metrics.json`` ...) from the store to a folder.
 
@@ -233,6 +262,62 @@ class JobPlatform(Protocol):
 
         Raises:
             PlatformError: The vendor cannot be asked about that; a retry does not help.
+        """
+        ...
+
+
+class ScoringPlatform(Jobs, Protocol):
+    """A vendor's jobs that score; their errors are those of `Jobs`.
+
+    What runs in the container is `airflow_mlgov.service.container_score`.
+    """
+
+    def stage_package(self, spec: JobSpec, files: Mapping[str, Path]) -> None:
+        """Store what a job needs under its ``code_uri``, and what its vendor wants beside it.
+
+        Args:
+            spec: The job.
+            files: Local files by relative path: ``mlgov-entry.pyz``, ``spec.json``, the script and
+                what it imports, and the model's under ``model/``. What is there already is not sent
+                again, unless its size differs.
+        """
+        ...
+
+    def fetch_package(self, spec: JobSpec, into: Path) -> None:
+        """Copy back what stands under ``code_uri``, with the same relative paths.
+
+        Args:
+            spec: The job.
+            into: An empty private folder.
+
+        Raises:
+            ArtefactError: It is cut short, missing, or holds links or paths that leave the folder;
+                a retry does not help.
+        """
+        ...
+
+    def fetch_scores(self, handle: JobHandle, spec: JobSpec, into: Path) -> Mapping[str, str]:
+        """Copy the scores of each input to a folder, under the name that `scores_name` gives it.
+
+        Args:
+            handle: A job that has succeeded.
+            spec: The job.
+            into: An empty private folder.
+
+        Returns:
+            The URI of each input's scores, by the input's name.
+
+        Raises:
+            ArtefactError: Scores are missing, cut short, or not what the container says it wrote; a
+                retry does not help.
+        """
+        ...
+
+    def located(self, uri: str) -> Sequence[StoredFile]:
+        """Return a file of the platform's store; of a URI that ends in ``/``, all beneath it.
+
+        Raises:
+            DataError: There is none, or it is no address of this store; a retry does not help.
         """
         ...
 

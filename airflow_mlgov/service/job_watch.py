@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from airflow_mlgov.errors import PlatformError, PlatformUnavailableError
-from airflow_mlgov.service.job_platform import JobHandle, JobPlatform, JobStatus
+from airflow_mlgov.service.job_platform import JobHandle, Jobs, JobStatus
 
 DOUBT_S = 180.0
 """How long a job may be paused, not shown, or in a state that nobody knows."""
@@ -44,7 +44,7 @@ class JobWatch:
         now: A clock that only runs forward, in seconds.
     """
 
-    jobs: JobPlatform
+    jobs: Jobs
     handle: JobHandle
     poll_s: float
     outage_s: float

@@ -14,6 +14,7 @@ from airflow_mlgov.records.clock import to_text
 from airflow_mlgov.records.digest import Digest
 from airflow_mlgov.records.source import Source
 from airflow_mlgov.service.disclosure import kept_counts, kept_observation
+from airflow_mlgov.service.documents import document_bytes
 from airflow_mlgov.service.fingerprint import Fingerprint
 from airflow_mlgov.service.governance import Governance
 from airflow_mlgov.service.ledger import EntryDraft, SealedReceipt
@@ -260,9 +261,7 @@ def validate_data(
         "expectations": [outcome.as_json() for outcome in outcomes],
         "created_at": to_text(gov.clock.now()),
     }
-    evidence = gov.evidence.put(
-        json.dumps(document, sort_keys=True, ensure_ascii=True, allow_nan=False).encode("ascii")
-    )
+    evidence = gov.evidence.put(document_bytes(document))
     receipt = _record(gov, validation, document, evidence)
     return ValidatedData(
         dataset=document["dataset"],

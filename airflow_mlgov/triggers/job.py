@@ -15,7 +15,7 @@ from airflow_mlgov.service.job_platform import JobHandle
 from airflow_mlgov.service.job_watch import JobWatch
 
 if TYPE_CHECKING:
-    from airflow_mlgov.service.job_platform import JobPlatform
+    from airflow_mlgov.service.job_platform import Jobs
 
 PROBLEM = "problem"
 """Key of the event: what is wrong, for people; empty if the job has ended."""
@@ -55,7 +55,7 @@ class JobTrigger(BaseTrigger):
         """Look until there is something to be told."""
         handle = JobHandle.from_json(self.handle)
         try:
-            jobs = await _in_thread(lambda: _opened(handle.platform))
+            jobs = await _in_thread(lambda: _opened(handle.platform, handle.purpose))
             watch = JobWatch(jobs, handle, self.poll_s, self.outage_s)
             while True:
                 look = await _in_thread(watch.look)
@@ -72,7 +72,7 @@ class JobTrigger(BaseTrigger):
         """Cancel the job: somebody failed or cleared the task, or said that it had succeeded."""
         handle = JobHandle.from_json(self.handle)
         try:
-            await _in_thread(lambda: _opened(handle.platform).cancel(handle))
+            await _in_thread(lambda: _opened(handle.platform, handle.purpose).cancel(handle))
         except MlgovError as error:
             self.log.error("%s was not cancelled, and goes on: %s", handle, error)  # noqa: TRY400
         else:
@@ -93,8 +93,8 @@ def _threads() -> ThreadPoolExecutor:
 
 
 @cache
-def _opened(platform: str) -> JobPlatform:
-    """Return the one client of a process for a platform."""
-    from airflow_mlgov.wiring import open_jobs, platform_terms
+def _opened(platform: str, purpose: str) -> Jobs:
+    """Return the one client of a process for a platform and a purpose."""
+    from airflow_mlgov.wiring import open_either
 
-    return open_jobs(platform_terms(platform))
+    return open_either(platform, purpose)

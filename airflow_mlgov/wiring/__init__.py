@@ -30,8 +30,10 @@ if TYPE_CHECKING:
     )
     from airflow_mlgov.wiring.outbox import open_outbox, open_spool
     from airflow_mlgov.wiring.platforms import (
+        open_either,
         open_jobs,
         open_platform,
+        open_scoring,
         platform_terms,
         platforms_file,
         runs_here,
@@ -54,8 +56,10 @@ _HOMES = {
     "open_ledger": "governance",
     "open_ledger_store": "ledger_store",
     "open_outbox": "outbox",
+    "open_either": "platforms",
     "open_jobs": "platforms",
     "open_platform": "platforms",
+    "open_scoring": "platforms",
     "platform_terms": "platforms",
     "platforms_file": "platforms",
     "runs_here": "platforms",
@@ -79,6 +83,7 @@ __all__ = [
     "lineage_targets_meant",
     "open_anchoring",
     "open_anchors",
+    "open_either",
     "open_evidence",
     "open_governance",
     "open_inventory",
@@ -90,6 +95,7 @@ __all__ = [
     "open_platform",
     "open_registries",
     "open_registry",
+    "open_scoring",
     "open_seen",
     "open_sequencer",
     "open_shippers",

@@ -13,7 +13,7 @@ from airflow_mlgov.policy.platforms_file import (
     RegistryTerms,
     read_platforms,
 )
-from airflow_mlgov.service.job_platform import JobPlatform
+from airflow_mlgov.service.job_platform import SCORING, JobPlatform, Jobs, ScoringPlatform
 from airflow_mlgov.service.training_platform import Platform
 from airflow_mlgov.wiring.settings import optional_setting
 
@@ -66,12 +66,37 @@ def open_jobs(terms: PlatformTerms) -> JobPlatform:
         ConfigurationError: What its kind needs is not installed; a retry does not help.
     """
     try:
-        return _opened(terms)
+        return _training(terms)
     except ImportError as error:
         raise missing_extra(terms, error) from error
 
 
-def _opened(terms: PlatformTerms) -> JobPlatform:
+def open_scoring(terms: PlatformTerms) -> ScoringPlatform:
+    """Return a platform whose scoring jobs outlive the task; nothing is asked of it yet.
+
+    Args:
+        terms: Of a kind that is not ``local``.
+
+    Raises:
+        ConfigurationError: What its kind needs is not installed; a retry does not help.
+    """
+    try:
+        return _scoring(terms)
+    except ImportError as error:
+        raise missing_extra(terms, error) from error
+
+
+def open_either(platform: str, purpose: str) -> Jobs:
+    """Return a platform for jobs of a purpose, which a `JobHandle` states.
+
+    Raises:
+        ConfigurationError: There is no such platform; a retry does not help.
+    """
+    terms = platform_terms(platform)
+    return open_scoring(terms) if purpose == SCORING else open_jobs(terms)
+
+
+def _training(terms: PlatformTerms) -> JobPlatform:
     if terms.kind == "sagemaker":
         from airflow_mlgov.platforms.sagemaker import SageMakerPlatform
 
@@ -83,6 +108,20 @@ def _opened(terms: PlatformTerms) -> JobPlatform:
     from airflow_mlgov.platforms.azureml import AzureMlPlatform
 
     return AzureMlPlatform(terms)
+
+
+def _scoring(terms: PlatformTerms) -> ScoringPlatform:
+    if terms.kind == "sagemaker":
+        from airflow_mlgov.platforms.sagemaker import SageMakerScoring
+
+        return SageMakerScoring(terms)
+    if terms.kind == "vertex":
+        from airflow_mlgov.platforms.vertex import VertexScoring
+
+        return VertexScoring(terms)
+    from airflow_mlgov.platforms.azureml import AzureMlScoring
+
+    return AzureMlScoring(terms)
 
 
 def runs_here(terms: PlatformTerms) -> bool:

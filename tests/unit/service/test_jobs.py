@@ -22,7 +22,8 @@ from airflow_mlgov.policy.platform_controls import PlatformRules, Stated
 from airflow_mlgov.records.digest import Digest
 from airflow_mlgov.records.source import Source
 from airflow_mlgov.service.job_platform import JobHandle, JobState, job_key
-from airflow_mlgov.service.jobs import VISIBLE_S, JobTraining
+from airflow_mlgov.service.jobs import JobTraining
+from airflow_mlgov.service.one_job import VISIBLE_S
 from airflow_mlgov.service.training_order import TrainingOrder
 from tests.unit.service.conftest import load_fake
 

@@ -27,7 +27,7 @@ HANDLE = JobHandle(
 def jobs(tmp_path: Path, monkeypatch) -> memory.MemoryJobs:
     made = memory.MemoryJobs(tmp_path)
     made.jobs[HANDLE.key] = memory.Job({}, [JobState.RUNNING], ran=True)
-    monkeypatch.setattr(job, "_opened", {"frankfurt": made}.__getitem__)
+    monkeypatch.setattr(job, "_opened", lambda platform, purpose: {"frankfurt": made}[platform])
     return made
 
 
