@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from airflow_mlgov.operators.promote_model import PromoteModelOperator as PromoteModelOperator
     from airflow_mlgov.operators.reconcile import ReconcileOperator as ReconcileOperator
     from airflow_mlgov.operators.rehearse_exit import RehearseExitOperator as RehearseExitOperator
+    from airflow_mlgov.operators.score_batch import ScoreBatchOperator as ScoreBatchOperator
     from airflow_mlgov.operators.train_model import TrainModelOperator as TrainModelOperator
     from airflow_mlgov.operators.validate_data import ValidateDataOperator as ValidateDataOperator
     from airflow_mlgov.operators.validate_model import (
@@ -34,6 +35,7 @@ _HOMES = {
     "PromoteModelOperator": "airflow_mlgov.operators.promote_model",
     "ReconcileOperator": "airflow_mlgov.operators.reconcile",
     "RehearseExitOperator": "airflow_mlgov.operators.rehearse_exit",
+    "ScoreBatchOperator": "airflow_mlgov.operators.score_batch",
     "TrainModelOperator": "airflow_mlgov.operators.train_model",
     "ValidateDataOperator": "airflow_mlgov.operators.validate_data",
     "ValidateModelOperator": "airflow_mlgov.operators.validate_model",
@@ -47,6 +49,7 @@ __all__ = [
     "PromoteModelOperator",
     "ReconcileOperator",
     "RehearseExitOperator",
+    "ScoreBatchOperator",
     "TrainModelOperator",
     "ValidateDataOperator",
     "ValidateModelOperator",

@@ -1,9 +1,10 @@
 """What happens when a DAG is parsed (Airflow's cluster policy, entry point ``airflow.policy``).
 
-A governed DAG is one that has a gate, a promotion or a ``@task.governed``, or one of whose tasks
-the inventory names. What is wrong with it is refused with file, task and remedy if its model's mode
-is ``enforce``, and logged otherwise; the tasks that the inventory names are recorded or guarded
-from here on. Of any other DAG only its id and the classes of its operators are looked at.
+A governed DAG is one that has a gate, a promotion, a ``@task.governed`` or a
+``ScoreBatchOperator``, or one of whose tasks the inventory names. What is wrong with it is refused
+with file, task and remedy if its model's mode is ``enforce``, and logged otherwise; the tasks that
+the inventory names are recorded or guarded from here on. Of any other DAG only its id and the
+classes of its operators are looked at.
 
 Airflow calls this in the DAG processor and, since a worker parses the file again, in each task's
 process before the task runs. A DAG author can avoid what is seen here; that is why promotion and
@@ -22,8 +23,8 @@ from airflow_mlgov.policy.inventory_folder import InventoryFolder, folder_at
 
 GATE = "ApprovalGateOperator"
 PROMOTION = "PromoteModelOperator"
-SCORING = "GovernedTaskOperator"
-OURS = frozenset({GATE, PROMOTION, SCORING})
+SCORING = frozenset({"GovernedTaskOperator", "ScoreBatchOperator"})
+OURS = frozenset({GATE, PROMOTION, *SCORING})
 
 
 def _lineage_environment() -> dict[str, str]:

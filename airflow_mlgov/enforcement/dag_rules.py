@@ -112,7 +112,7 @@ def _protected(task: Any, ours: Sequence[Any]) -> str:
     if PROMOTION in class_names(task):
         return "promotes a model"
     promotions = [other for other in ours if PROMOTION in class_names(other)]
-    if SCORING in class_names(task) and any(_same(other, task) for other in promotions):
+    if SCORING & class_names(task) and any(_same(other, task) for other in promotions):
         return "scores with a model that this DAG promotes"
     return ""
 

@@ -88,6 +88,9 @@ def _place(uri: str) -> tuple[str, str]:
     if len(parts.scheme) <= 1 or (parts.scheme == "file" and parts.netloc in {"", "localhost"}):
         path = unquote(parts.path) if parts.scheme == "file" else uri
         return "file", str(Path(path).absolute())
+    if parts.scheme == "https" and ".blob." in parts.netloc:
+        container, _, name = unquote(parts.path).lstrip("/").partition("/")
+        return f"wasbs://{container}@{parts.netloc}", name
     if parts.netloc:
         return _namespace_of(parts), _name_of(parts)
     return parts.scheme, unquote(parts.path)

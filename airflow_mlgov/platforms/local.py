@@ -1,4 +1,4 @@
-"""Training on this machine: a process, working directory and environment of its own."""
+"""Scripts on this machine: a process, working directory and environment of their own."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from airflow_mlgov.errors import TrainingError
 from airflow_mlgov.service.container import environment_of
 from airflow_mlgov.service.contract import GRACE_S, job_document, script_variables
 from airflow_mlgov.service.provenance import describe_environment
 from airflow_mlgov.service.script_output import OutputLines, signal_name
 
 if TYPE_CHECKING:
-    from airflow_mlgov.service.training_platform import TrainingJob
+    from airflow_mlgov.errors import MlgovError
+    from airflow_mlgov.service.training_platform import ScriptJob
 
 _FULL_BYTES = 64 * 1024
 _KEEPER = Path(__file__).with_name("local_keeper.py")
@@ -31,7 +31,7 @@ _OUT_OF_MEMORY = ("MemoryError", "Cannot allocate memory", "std::bad_alloc", "Un
 
 
 class LocalPlatform:
-    """Runs training scripts as processes of this machine.
+    """Runs scripts as processes of this machine.
 
     A script gets a session, process group, working directory and temporary folder of its own, and
     an environment without the worker's settings and credentials. It ends with the worker, however
@@ -58,27 +58,28 @@ class LocalPlatform:
         self._keeper_pid: int | None = None
         self._cancelled = False
 
-    def run(self, job: TrainingJob, log: Callable[[str], None]) -> None:
+    def run(self, job: ScriptJob, log: Callable[[str], None]) -> None:
         """Run a script to its end, handing each line of its output to `log` as it comes.
 
         Standard output and standard error come as one. Lines are cut at 4,000 bytes, undecodable
         bytes replaced, control characters dropped.
 
         Raises:
-            TrainingError: The script could not be started, failed, ran too long, used too much
-                memory, filled the disk or was cancelled; a retry does not help.
+            MlgovError: The job's `failure`: the script could not be started, failed, ran too long,
+                used too much memory, filled the disk or was cancelled; a retry does not help.
         """
         if not job.script.is_file():
-            raise TrainingError(
-                f"There is no training script {job.script}.", remedy="Correct the path 'script'."
+            raise job.failure(
+                f"There is no {job.what.lower()} {job.script}.",
+                remedy="Correct the path 'script'.",
             )
         try:
             with tempfile.TemporaryDirectory(prefix="mlgov-work-") as work:
                 self._run_in(Path(work), job, log)
         except OSError as error:
             hint = "The disk is full." if error.errno in {errno.ENOSPC, errno.EDQUOT} else ""
-            raise TrainingError(
-                f"Training script {job.script.name} cannot be run: {error}.", remedy=hint
+            raise job.failure(
+                f"{job.what} {job.script.name} cannot be run: {error}.", remedy=hint
             ) from error
 
     def environment(self) -> dict[str, Any]:
@@ -97,9 +98,9 @@ class LocalPlatform:
         if self._keeper_pid is not None:
             _terminate(self._keeper_pid)
 
-    def _run_in(self, work: Path, job: TrainingJob, log: Callable[[str], None]) -> None:
+    def _run_in(self, work: Path, job: ScriptJob, log: Callable[[str], None]) -> None:
         if self._cancelled:
-            raise TrainingError(f"Training script {job.script.name} was cancelled.")
+            raise job.failure(f"{job.what} {job.script.name} was cancelled.")
         environment = _prepare(work, job)
         command = [
             self._python, "-I", str(_KEEPER), str(os.getpid()), str(job.memory_mb or 0),
@@ -125,7 +126,7 @@ class LocalPlatform:
                 status = keeper.wait()
                 self._keeper_pid = None
         if self._cancelled:
-            raise TrainingError(f"Training script {job.script.name} was cancelled.")
+            raise job.failure(f"{job.what} {job.script.name} was cancelled.")
         if not in_time:
             raise _failure(job, f"ran longer than {job.timeout_s:g} s and was ended", lines)
         if status != 0:
@@ -162,7 +163,7 @@ class LocalPlatform:
         return in_time
 
 
-def _prepare(work: Path, job: TrainingJob) -> dict[str, str]:
+def _prepare(work: Path, job: ScriptJob) -> dict[str, str]:
     """Write the job file and return the environment of the script."""
     job_file, temporary = work / "job.json", work / "tmp"
     (work / "work").mkdir()
@@ -186,7 +187,7 @@ def _close(stream: IO[bytes] | None) -> None:
         stream.close()
 
 
-def _reason(status: int, job: TrainingJob, work: Path, tail: deque[str]) -> str:
+def _reason(status: int, job: ScriptJob, work: Path, tail: deque[str]) -> str:
     said = "\n".join(tail)
     if any(sign in said for sign in _DISK_FULL) or _is_full(job.output_dir) or _is_full(work):
         return f"exited with status {status}: the disk under {job.output_dir} or {work} is full"
@@ -203,5 +204,5 @@ def _is_full(path: Path) -> bool:
     return space is not None and space.f_bavail * space.f_frsize < _FULL_BYTES
 
 
-def _failure(job: TrainingJob, reason: str, lines: OutputLines) -> TrainingError:
-    return TrainingError(f"Training script {job.script.name} {reason}. {lines.said_last()}")
+def _failure(job: ScriptJob, reason: str, lines: OutputLines) -> MlgovError:
+    return job.failure(f"{job.what} {job.script.name} {reason}. {lines.said_last()}")

@@ -54,7 +54,7 @@ ROTATION = "key.rotated"
 """The kind that puts a new key in the place of an old one; the only one that two keys sign."""
 
 _OF_A_VERSION = re.compile(
-    r"(approval|breakglass|exit)\..*|model\.(trained|registered|validated|promoted|admitted|scored|deployed)"
+    r"(approval|batch|breakglass|exit)\..*|model\.(trained|registered|validated|promoted|admitted|scored|deployed)"
 )
 
 
@@ -153,6 +153,13 @@ KINDS = MappingProxyType(
                 "request_sha256 target registry alias",
             ),
             _kind("model.scored", "writer", Retention.EVIDENCE, "request_sha256 target"),
+            # What a batch of scores was made of, by which job, and what came out.
+            _kind(
+                "batch.scored",
+                "writer",
+                Retention.EVIDENCE,
+                "evidence_sha256 target platform data scores",
+            ),
             # What a task is about to score, of an approval whose conditions are about rows.
             _kind("model.admitted", "writer", Retention.EVIDENCE, "request_sha256 target rows"),
             # Verified before a task that then loads the model by itself.

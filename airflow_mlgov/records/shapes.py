@@ -149,6 +149,10 @@ SHAPES: Mapping[str, Shape] = MappingProxyType(
         "inputs": _list_of(
             _object(name=TEXT, uri=TEXT, sha256=DIGEST), "objects with name, uri and sha256"
         ),
+        "data": _list_of(_object(name=TEXT, uri=TEXT), "objects with name and uri"),
+        "scores": _list_of(
+            _object(data=TEXT, sha256=DIGEST, rows=_COUNT), "objects with data, sha256 and rows"
+        ),
         "controls": _list_of(
             _object(**dict.fromkeys(["rule", "subject", "field", "verdict", "found"], TEXT)),
             "objects with rule, subject, field, verdict and found",

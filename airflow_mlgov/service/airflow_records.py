@@ -31,6 +31,7 @@ STEPS: Mapping[str, Step] = MappingProxyType(
         "PromoteModelOperator": Step.PROMOTION,
         "GovernedTaskOperator": Step.SCORING,
         "@task.governed": Step.SCORING,
+        "ScoreBatchOperator": Step.SCORING,
         "TrainModelOperator": Step.TRAINING,
         "ValidateModelOperator": Step.VALIDATION,
     }

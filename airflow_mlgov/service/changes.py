@@ -18,10 +18,19 @@ from airflow_mlgov.records.source import Source
 from airflow_mlgov.service.governance import Governance
 from airflow_mlgov.service.ledger import EntryDraft, Ledger
 
-GOVERNED = frozenset({"ApprovalGateOperator", "PromoteModelOperator", "GovernedTaskOperator"})
+GOVERNED = frozenset(
+    {
+        "ApprovalGateOperator",
+        "GovernedTaskOperator",
+        "PromoteModelOperator",
+        "ScoreBatchOperator",
+    }
+)
 """Classes of gates and protected tasks, by whose names Airflow's database knows an operator."""
 
-GOVERNED_NAMES = frozenset({"ApprovalGateOperator", "PromoteModelOperator", "@task.governed"})
+GOVERNED_NAMES = frozenset(
+    {"@task.governed", "ApprovalGateOperator", "PromoteModelOperator", "ScoreBatchOperator"}
+)
 """Their ``custom_operator_name``: subclasses inherit it."""
 
 HARMLESS = frozenset({"failed", "queued", "cleared"})

@@ -80,7 +80,8 @@ def refuse_hidden_rows(clearance: AnyClearance | None, why: str) -> None:
             CHECK,
             f"The approval allows {'; '.join(conditions.words())}. {why}",
             remedy="Take `governed_model` in a @task.governed function, and call "
-            "`governed_model.admit(rows)` with what is to be scored before its `path`.",
+            "`governed_model.admit(rows)` with what is to be scored before its `path`; or give "
+            "ScoreBatchOperator files that the worker can read.",
         )
 
 

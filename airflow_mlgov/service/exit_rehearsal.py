@@ -25,7 +25,7 @@ from airflow_mlgov.service.provenance import refuse_changed
 from airflow_mlgov.service.request_approval import put_pack_on_record
 from airflow_mlgov.service.trained import Trained
 from airflow_mlgov.service.training_order import read_order
-from airflow_mlgov.service.training_platform import Platform, TrainingJob
+from airflow_mlgov.service.training_platform import Platform, ScriptJob
 from airflow_mlgov.validation.equivalence import Equivalence, compare_scores
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ def train_here(
     """
     order, inputs = plan.order, read_order(plan.order)
     paths = {item.name: str(item.path) for item in inputs}
-    job = TrainingJob(order.script, paths, order.parameters, order.seed, folder, None, None, {})
+    job = ScriptJob(order.script, paths, order.parameters, order.seed, folder, None, None, {})
     platform.run(job, log)
     for item in inputs:
         refuse_changed(item)

@@ -89,8 +89,11 @@ class Admission:
                 refuse_rows(self._gov, clearance, rows)
         self._is_admitted = True
 
-    def files(self) -> Path:
+    def files(self, why: str = "The task asks for the files before it shows rows.") -> Path:
         """Return the private folder of the verified files.
+
+        Args:
+            why: What is said if nothing was admitted that had to be.
 
         Raises:
             GuardRefusedError: Nothing was admitted that had to be, in mode ``enforce``, and the
@@ -99,7 +102,7 @@ class Admission:
         clearance = self._model.clearance
         if not self._is_admitted and clearance is not None:
             with _on_trial(self._gov, clearance):
-                refuse_hidden_rows(clearance, "The task asks for the files before it shows rows.")
+                refuse_hidden_rows(clearance, why)
         return self._model.path
 
 

@@ -19,7 +19,7 @@ from airflow_mlgov.service.provenance import (
 )
 from airflow_mlgov.service.trained import Trained, TrainedModel, conclude
 from airflow_mlgov.service.training_order import TrainingOrder, read_order
-from airflow_mlgov.service.training_platform import Platform, TrainingJob
+from airflow_mlgov.service.training_platform import Platform, ScriptJob
 
 
 def train(
@@ -94,8 +94,8 @@ def _run(
     )
 
 
-def _job(order: TrainingOrder, inputs: tuple[TrainingInput, ...], folder: Path) -> TrainingJob:
-    return TrainingJob(
+def _job(order: TrainingOrder, inputs: tuple[TrainingInput, ...], folder: Path) -> ScriptJob:
+    return ScriptJob(
         script=order.script,
         inputs={item.name: str(item.path) for item in inputs},
         parameters=order.parameters,
@@ -103,5 +103,4 @@ def _job(order: TrainingOrder, inputs: tuple[TrainingInput, ...], folder: Path) 
         output_dir=folder,
         timeout_s=order.timeout_s,
         memory_mb=order.memory_mb,
-        env={},
     )

@@ -10,7 +10,7 @@ from typing import Any
 from airflow_mlgov.errors import ConfigurationError
 from airflow_mlgov.records.people import Person
 from airflow_mlgov.records.source import Source
-from airflow_mlgov.service.contract import check_request
+from airflow_mlgov.service.contract import check_limits, check_request
 from airflow_mlgov.service.provenance import TrainingInput, read_input
 
 VARIANTS = ("candidate", "challenger")
@@ -62,6 +62,4 @@ def _check_order(order: TrainingOrder) -> None:
         raise ConfigurationError(
             f"Variant {order.variant!r} is not known.", remedy=f"Use one of: {', '.join(VARIANTS)}."
         )
-    for name, limit in (("timeout_s", order.timeout_s), ("memory_mb", order.memory_mb)):
-        if limit is not None and not limit > 0:
-            raise ConfigurationError(f"Training limit {name} is {limit}, not above 0.")
+    check_limits(order.timeout_s, order.memory_mb)

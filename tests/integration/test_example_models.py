@@ -16,7 +16,7 @@ import pytest
 from airflow_mlgov.platforms.local import LocalPlatform
 from airflow_mlgov.service.artefacts import hash_directory
 from airflow_mlgov.service.contract import read_outputs
-from airflow_mlgov.service.training_platform import TrainingJob
+from airflow_mlgov.service.training_platform import ScriptJob
 
 DAGS = Path(__file__).parents[2] / "dags"
 CODE = DAGS / "retail_pd_model"
@@ -50,7 +50,7 @@ def trained(
     def run(script: str, seed: int = 42, **parameters) -> Path:
         output = tmp_path_factory.mktemp(script)
         inputs = {"development": str(samples[0])}
-        job = TrainingJob(CODE / f"{script}.py", inputs, parameters, seed, output, 300.0, None, {})
+        job = ScriptJob(CODE / f"{script}.py", inputs, parameters, seed, output, 300.0, None, {})
         LocalPlatform().run(job, print)
         return output
 

@@ -13,7 +13,7 @@ from airflow.providers.standard.operators.hitl import (
 from airflow.providers.standard.operators.python import PythonOperator
 from airflow.sdk import TaskGroup, task
 
-from airflow_mlgov import ApprovalGateOperator, PromoteModelOperator
+from airflow_mlgov import ApprovalGateOperator, PromoteModelOperator, ScoreBatchOperator
 from airflow_mlgov.enforcement import cluster_policy, governed_dag
 from airflow_mlgov.policy import inventory_file
 
@@ -45,6 +45,12 @@ def scoring(model="retail_pd", **kwargs):
     def score(): ...
 
     return score()
+
+
+def batch(model="retail_pd", **kwargs):
+    return ScoreBatchOperator(
+        task_id="score", model=model, script="s.py", data="d.csv", output_dir="scores", **kwargs
+    )
 
 
 def form(cls=ApprovalOperator, **kwargs):
@@ -106,10 +112,11 @@ def test_a_lenient_task_on_one_of_two_ways_is_harmless(check):
     assert check(build) == ""
 
 
-def test_scoring_behind_a_promotion_is_protected_as_well(check):
-    problem = check(lambda: gate() >> promotion() >> scoring(trigger_rule="all_done"))
+@pytest.mark.parametrize("score", [scoring, batch])
+def test_scoring_behind_a_promotion_is_protected_as_well(check, score):
+    problem = check(lambda: gate() >> promotion() >> score(trigger_rule="all_done"))
     assert "Task 'score' scores with a model that this DAG promotes under trigger rule" in problem
-    assert "'score'" in check(lambda: (gate() >> promotion(), scoring()))
+    assert "'score'" in check(lambda: (gate() >> promotion(), score()))
 
 
 def test_scoring_alone_verifies_for_itself(check):

@@ -70,6 +70,8 @@ BODY: dict[str, Any] = {
     "inputs": [{"name": "train", "uri": "file:///d.csv", "sha256": DIGEST, "more": None}],
     "registry": "mlflow",
     "job": "mlgov-0123456789abcdef0123",
+    "data": [{"name": "june.csv", "uri": "s3://bank/june.csv", "version": "7"}],
+    "scores": [{"data": "june.csv", "sha256": DIGEST, "rows": 2}],
     "platform": "frankfurt",
     "to_platform": "house",
     "rehearsed_sha256": DIGEST,
@@ -343,6 +345,7 @@ OF_A_VERSION = {
     *("model.trained", "model.registered", "model.validated", "model.promoted", "model.scored"),
     *("model.admitted", "model.deployed"),
     *("breakglass.used", "breakglass.confirmed", "breakglass.consumed", "exit.rehearsed"),
+    "batch.scored",
 }
 
 

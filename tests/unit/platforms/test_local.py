@@ -16,14 +16,14 @@ import pytest
 
 from airflow_mlgov.errors import TrainingError
 from airflow_mlgov.platforms.local import LocalPlatform
-from airflow_mlgov.service.training_platform import TrainingJob
+from airflow_mlgov.service.training_platform import ScriptJob
 
 
 @pytest.fixture
-def job(tmp_path: Path) -> Callable[..., TrainingJob]:
+def job(tmp_path: Path) -> Callable[..., ScriptJob]:
     (tmp_path / "out").mkdir()
 
-    def make(source: str, **changes) -> TrainingJob:
+    def make(source: str, **changes) -> ScriptJob:
         script = tmp_path / "script.py"
         script.write_text(textwrap.dedent(source))
         given = {
@@ -36,7 +36,7 @@ def job(tmp_path: Path) -> Callable[..., TrainingJob]:
             "memory_mb": None,
             "env": {},
         }
-        return TrainingJob(**{**given, **changes})
+        return ScriptJob(**{**given, **changes})
 
     return make
 
@@ -322,9 +322,9 @@ def test_a_killed_worker_leaves_no_orphan(job, tmp_path: Path, group_too: bool) 
 import sys
 from pathlib import Path
 from airflow_mlgov.platforms.local import LocalPlatform
-from airflow_mlgov.service.training_platform import TrainingJob
+from airflow_mlgov.service.training_platform import ScriptJob
 script, out = Path({str(made.script)!r}), Path({str(made.output_dir)!r})
-job = TrainingJob(script, {{}}, {{}}, 1, out, None, None, {{}})
+job = ScriptJob(script, {{}}, {{}}, 1, out, None, None, {{}})
 LocalPlatform(grace_s=0.5).run(job, lambda line: print(line, flush=True))
 """
     worker = subprocess.Popen(

@@ -85,6 +85,8 @@ def test_what_is_kept_with_a_name_is_not_kept_without(world):
         ("ApprovalGateOperator", None, True),
         ("HouseGate", "ApprovalGateOperator", True),
         ("HouseTask", "@task.governed", True),
+        ("ScoreBatchOperator", None, True),
+        ("HouseBatch", "ScoreBatchOperator", True),
         ("EmptyOperator", "EmptyOperator", False),
         (None, None, False),
     ],

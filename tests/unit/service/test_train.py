@@ -323,7 +323,7 @@ def test_a_broken_contract_is_one_clear_error_and_leaves_nothing(
         ({"inputs": {"De-v": "/x"}}, ConfigurationError, "environment variable"),
         ({"parameters": {"a": float("nan")}}, ConfigurationError, "JSON values"),
         ({"parameters": {"a": {1, 2}}}, ConfigurationError, "JSON values"),
-        ({"seed": -1}, ConfigurationError, "seed -1"),
+        ({"seed": -1}, ConfigurationError, "Seed -1"),
         ({"seed": 2**32}, ConfigurationError, "whole number"),
         ({"variant": "winner"}, ConfigurationError, "candidate, challenger"),
         ({"timeout_s": 0}, ConfigurationError, "timeout_s is 0"),
