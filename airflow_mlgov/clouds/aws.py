@@ -59,8 +59,9 @@ _GONE = frozenset({"404", "NoSuchKey", "NotFound"})
 class Aws:
     """An account in a region, as an entry of the platform file names it.
 
-    Clients are made once, shared by threads, and made anew after a token has expired. Before the
-    first one is handed out, the account is held against the entry's: nothing is sent to another.
+    Clients are made once, of one session, shared by threads, and made anew after a token has
+    expired. Before the first one is handed out, the account is held against the entry's: nothing
+    is sent to another.
 
     Attributes:
         entry: Name of the entry, for errors.
@@ -79,6 +80,7 @@ class Aws:
     endpoint: str
     refused: type[MlgovError]
     unavailable: type[MlgovError]
+    _opened: tuple[Any, Any] | None = field(default=None, init=False, repr=False)
     _clients: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
     _lock: threading.RLock = field(default_factory=threading.RLock, init=False, repr=False)
 
@@ -98,10 +100,26 @@ class Aws:
         return str(self.client("sts").get_caller_identity()["Arn"])
 
     def _made(self, service: str) -> Any:
-        from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
-        from airflow.sdk import BaseHook
         from botocore.config import Config
 
+        hook, session = self._session()
+        endpoint = self.endpoint if service == "sagemaker" else ""
+        # Waiting tasks back off themselves; a transfer of files does not.
+        ours = Config(**_MANNERS, retries={"total_max_attempts": 3 if service == "s3" else 1})
+        return session.client(
+            service,
+            endpoint_url=endpoint or hook.conn_config.get_service_endpoint_url(service),
+            config=ours.merge(hook.config),
+            verify=hook.verify,
+        )
+
+    def _session(self) -> tuple[Any, Any]:
+        """Return the connection's hook, and its session: each would assume the role once more."""
+        from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
+        from airflow.sdk import BaseHook
+
+        if self._opened is not None:
+            return self._opened
         # The hook takes whatever credentials it finds when its connection is missing.
         kind = BaseHook.get_connection(self.connection).conn_type
         if kind != "aws":
@@ -109,16 +127,9 @@ class Aws:
                 f"{self.entry}: Airflow connection {self.connection!r} is of type {kind!r}.",
                 remedy="Use a connection of type aws.",
             )
-        hook = AwsBaseHook(self.connection, region_name=self.region, client_type=service)
-        endpoint = self.endpoint if service == "sagemaker" else ""
-        # Waiting tasks back off themselves; a transfer of files does not.
-        ours = Config(**_MANNERS, retries={"total_max_attempts": 3 if service == "s3" else 1})
-        return hook.get_session(region_name=self.region).client(
-            service,
-            endpoint_url=endpoint or hook.conn_config.get_service_endpoint_url(service),
-            config=ours.merge(hook.config),
-            verify=hook.verify,
-        )
+        hook = AwsBaseHook(self.connection, region_name=self.region, client_type="sts")
+        self._opened = hook, hook.get_session(region_name=self.region)
+        return self._opened
 
     def _check_account(self, caller: Mapping[str, Any]) -> None:
         if caller["Account"] != self.account:
@@ -179,6 +190,7 @@ class Aws:
         if code in _EXPIRED:
             with self._lock:
                 self._clients.clear()
+                self._opened = None
             return self._away(about, f"the token has expired ({words})")
         if code in _CLOCK or "Signature expired" in text or "Signature not yet current" in text:
             return self.refused(
@@ -220,18 +232,22 @@ class Aws:
             remedy=f"Check Airflow connection {self.connection!r} and its IAM policy.",
         )
 
-    def has_size(self, uri: str, size_bytes: int) -> bool:
-        """Return whether an object stands there and is this long; only within `talking`."""
+    def head(self, uri: str) -> dict[str, Any] | None:
+        """Return what S3 says of an object; None if there is none; only within `talking`."""
         from botocore.exceptions import ClientError
 
         bucket, key = split_uri(uri)
         try:
-            found = self.client("s3").head_object(Bucket=bucket, Key=key)
+            return dict(self.client("s3").head_object(Bucket=bucket, Key=key))
         except ClientError as error:
             if code_of(error) in _GONE:
-                return False
+                return None
             raise
-        return bool(found["ContentLength"] == size_bytes)
+
+    def has_size(self, uri: str, size_bytes: int) -> bool:
+        """Return whether an object stands there and is this long; only within `talking`."""
+        found = self.head(uri)
+        return found is not None and bool(found["ContentLength"] == size_bytes)
 
     def upload(self, file: Path, uri: str, key_id: str | None) -> None:
         """Store a file, encrypted with a key; only within `talking`.
@@ -264,10 +280,30 @@ class Aws:
 
     def first_object(self, uri: str) -> str | None:
         """Return the URI of something beneath a folder's URI; only within `talking`."""
-        bucket, key = split_uri(uri)
-        prefix = f"{key.rstrip('/')}/" if key else ""
+        bucket, prefix = _folder(uri)
         found = self.client("s3").list_objects_v2(Bucket=bucket, Prefix=prefix, MaxKeys=1)
         return next((f"s3://{bucket}/{each['Key']}" for each in found.get("Contents", ())), None)
+
+    def sizes(self, uri: str) -> dict[str, int]:
+        """Return the length in bytes of all beneath a folder's URI, by URI; only within `talking`.
+
+        The empty objects that stand for folders in the console are left out.
+        """
+        from botocore.exceptions import ClientError
+
+        bucket, prefix = _folder(uri)
+        pages = self.client("s3").get_paginator("list_objects_v2")
+        try:
+            return {
+                f"s3://{bucket}/{each['Key']}": int(each["Size"])
+                for page in pages.paginate(Bucket=bucket, Prefix=prefix)
+                for each in page.get("Contents", ())
+                if not each["Key"].endswith("/")
+            }
+        except ClientError as error:
+            if code_of(error) == "NoSuchBucket":
+                return {}
+            raise
 
     def missing_permissions(self, needed: Mapping[str, list[str]]) -> list[str]:
         """Ask IAM which actions the connection's role or user may not do; only within `talking`.
@@ -308,6 +344,11 @@ def split_uri(uri: str) -> tuple[str, str]:
     """Return bucket and key of an address ``s3://bucket/key``."""
     parts = urlsplit(uri, allow_fragments=False)
     return parts.netloc, parts.path.removeprefix("/") + (f"?{parts.query}" if parts.query else "")
+
+
+def _folder(uri: str) -> tuple[str, str]:
+    bucket, key = split_uri(uri)
+    return bucket, f"{key.rstrip('/')}/" if key else ""
 
 
 def partition_of(region: str) -> str:

@@ -6,6 +6,7 @@ import gzip
 import os
 import tarfile
 import zlib
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
 from airflow_mlgov.errors import ArtefactError
@@ -15,22 +16,31 @@ _BLOCK = 1024 * 1024
 
 
 def pack(folder: Path, archive: Path) -> None:
-    """Write a folder's files to an archive: sorted, without times, owners and rights of their own.
+    """Write a folder's files to an archive, as `pack_files` does.
 
     Args:
         folder: Checked by `airflow_mlgov.service.artefacts.hash_directory`.
         archive: Made, or written anew.
     """
-    files = sorted(path.relative_to(folder).as_posix() for path in _files(folder))
+    pack_files({path.relative_to(folder).as_posix(): path for path in _files(folder)}, archive)
+
+
+def pack_files(files: Mapping[str, Path], archive: Path) -> None:
+    """Write files to an archive: sorted, without times, owners and rights of their own.
+
+    Args:
+        files: By relative path in the archive.
+        archive: Made, or written anew.
+    """
     with (
         archive.open("wb") as raw,
         gzip.GzipFile("", "wb", 6, raw, mtime=0) as packed,
         tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as tar,
     ):
-        for name in files:
+        for name, file in sorted(files.items()):
             member = tarfile.TarInfo(name)
-            member.size = (folder / name).stat().st_size
-            with (folder / name).open("rb") as content:
+            member.size = file.stat().st_size
+            with file.open("rb") as content:
                 tar.addfile(member, content)
 
 

@@ -1,62 +1,51 @@
-"""SageMaker's training jobs and CloudWatch's logs on a local port, scripted, beside moto.
+"""SageMaker's jobs and CloudWatch's logs on a local port, scripted, beside moto.
 
 Requests and answers are held against botocore's own service models (`aws_models`). S3, STS, KMS,
 IAM and the model registry are moto's. It cannot prove: that AWS checks no more than its models say;
 IAM (moto lets everybody do everything); real latency, quotas and late visibility; VPCs, isolation,
 encryption and spot machines at work; the unpacking and packing that SageMaker does around a
-container (input channels are copied to a folder, its output is packed here). moto's own gaps: it
+container (input channels are copied to a folder, its output is packed here); how SageMaker sends
+files to a container that scores, and under which names it stores the answers (they are sent and
+stored here, to a real process that is started as the image starts it). moto's own gaps: it
 ignores ClientToken, so one is not proved; an update of a model package replaces its properties
 where AWS adds to them; it shows neither life cycle nor encryption of a model package.
 """
 
 from __future__ import annotations
 
-import io
 import json
 import logging
-import tarfile
-import tempfile
 import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-import boto3
 from aws_models import as_json, operation, problems
 from moto.server import ThreadedMotoServer
 from sagemaker_jobs import (
     ACCOUNT,
     BUCKET,
-    CONNECTION,
     ENDED,
     IMAGE,
-    REGION,
     ROLE,
+    THEIR_TRAINING,
+    THEIR_TRANSFORM,
+    UNKNOWN,
     Job,
-    arn_of,
-    changed,
-    split,
-    theirs,
+    RefusedError,
+    place,
 )  # fmt: skip
+from sagemaker_training import TrainingJobs
+from sagemaker_transform import TransformJobs
 
-from airflow_mlgov.policy.platforms_file import Instance, Network, PlatformTerms, RegistryTerms
+__all__ = ["ACCOUNT", "BUCKET", "IMAGE", "ROLE", "SageMakerFake", "start"]
 
-_STATES = {
-    "queued": ("InProgress", "Pending"),
-    "running": ("InProgress", "Training"),
-    "succeeded": ("Completed", "Completed"),
-    "failed": ("Failed", "Failed"),
-    "paused": ("InProgress", "Interrupted"),
-    "unknown": ("Dreaming", "Dreaming"),
-    "cancelled": ("Stopped", "Stopped"),
-    "too long": ("Stopped", "MaxRuntimeExceeded"),
-}
+_CREATE = {"CreateTrainingJob", "CreateTransformJob"}
 _FAILURES = {
     "throttle": (400, "ThrottlingException", "Rate exceeded"),
     "500": (500, "InternalFailure", ""),
@@ -67,62 +56,28 @@ _FAILURES = {
 }
 
 
-class _RefusedError(Exception):
-    def __init__(self, status: int, code: str, message: str) -> None:
-        super().__init__(message)
-        self.answer = status, {"__type": code, "message": message}
-
-
-_UNKNOWN = (400, "ValidationException", "Requested resource not found.")
-
-
 @dataclass
-class SageMakerFake:
+class SageMakerFake(TrainingJobs, TransformJobs):
     """See the module; `hang_s` is how long a call hangs before its connection is cut."""
 
     url: str
     moto: str
     jobs: dict[str, Job] = field(default_factory=dict)
+    models: dict[str, dict[str, Any]] = field(default_factory=dict)
     requests: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     container: Callable[[list[str], Path], int] | None = None
     reason: str = "AlgorithmError: it failed"
     hang_s: float = 1.0
+    latency_s: float = 0.0
+    calls: int = 0
     _states: list[str] = field(default_factory=lambda: ["succeeded"])
     _failures: list[str] = field(default_factory=list)
     _submit_failures: list[str] = field(default_factory=list)
     _hide: int = 0
     _corrupt: str = ""
+    _drop: bool = False
     _lock: Any = field(default_factory=threading.RLock)
-
-    def terms(self, **changes: Any) -> PlatformTerms:
-        said: dict[str, Any] = {
-            "name": "aws", "kind": "sagemaker", "connection": CONNECTION, "account": ACCOUNT,
-            "region": REGION, "endpoint": self.url, "image": IMAGE, "identity": ROLE,
-            "instance": Instance("ml.m5.xlarge"), "output": f"s3://{BUCKET}/mlgov",
-            "keys": {"output": self.key, "volume": self.key}, "tags": {"cost-centre": "risk"},
-            "network": Network(("subnet-1",), ("sg-1",), isolated=True, encrypted=True),
-            "file": "platforms.yaml", "line": 1,
-        }  # fmt: skip
-        return PlatformTerms(**{**said, **changes})
-
-    def registry_terms(self, **changes: Any) -> RegistryTerms:
-        said: dict[str, Any] = {
-            "name": "aws-models", "kind": "sagemaker", "connection": CONNECTION,
-            "account": ACCOUNT, "region": REGION, "image": IMAGE,
-            "store": f"s3://{BUCKET}/models", "keys": {"model": self.key},
-            "tags": {"cost-centre": "risk"}, "file": "platforms.yaml", "line": 9,
-        }  # fmt: skip
-        return RegistryTerms(**{**said, **changes})
-
-    def environment(self) -> dict[str, str]:
-        extra = {
-            "region_name": REGION,
-            "endpoint_url": self.moto,
-            "service_config": {"logs": {"endpoint_url": self.url}},
-            "config_kwargs": {"read_timeout": 5},
-        }
-        connection = {"conn_type": "aws", "login": "test", "password": "test", "extra": extra}
-        return {f"AIRFLOW_CONN_{CONNECTION.upper()}": json.dumps(connection)}
+    _count_lock: Any = field(default_factory=threading.Lock)
 
     @property
     def started(self) -> int:
@@ -150,50 +105,26 @@ class SageMakerFake:
         self._last().states = ["cancelled"]
 
     def taken(self, key: str) -> None:
-        request = {**next(iter(theirs())), "TrainingJobName": key}
-        self.jobs[key] = Job(request, ["running"], "", ours=False)
+        """Let somebody else have a training and a transform job of this name."""
+        for noun, request in (("Training", THEIR_TRAINING), ("Transform", THEIR_TRANSFORM)):
+            named = {**request, f"{noun}JobName": key}
+            self.jobs[place(noun, key)] = Job(named, ["running"], "", ours=False, noun=noun)
 
     def corrupt(self, how: str) -> None:
         """Change what is stored of the last job's model, now or once it is stored."""
+        last = self._last()
+        if last.noun == "Transform":
+            {"change": self.corrupt_package, "truncate": self.drop_scores}[how]()
+            return
         self._corrupt = how
-        if self._last().ran:
-            self._store(self._last(), self._stored(self._last()))
+        if last.ran:
+            self._store(last, self.stored(self._artefact(last)))
 
-    @property
-    def key(self) -> str:
-        return str(self._keys[0])
-
-    def client(self, service: str, region: str = REGION) -> Any:
-        return boto3.client(
-            service, endpoint_url=self.moto, region_name=region,
-            aws_access_key_id="test", aws_secret_access_key="test",
-        )  # fmt: skip
-
-    def prepare(self) -> None:
-        """Make a bank's bucket, and its key."""
-        s3 = self.client("s3")
-        made = self.client("kms").create_key()["KeyMetadata"]
-        self._keys = [made["Arn"]]
-        s3.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION})
-        by = {"SSEAlgorithm": "aws:kms", "KMSMasterKeyID": made["Arn"]}
-        s3.put_bucket_encryption(
-            Bucket=BUCKET,
-            ServerSideEncryptionConfiguration={
-                "Rules": [{"ApplyServerSideEncryptionByDefault": by}]
-            },
-        )
-        blocks = (
-            "BlockPublicAcls",
-            "IgnorePublicAcls",
-            "BlockPublicPolicy",
-            "BlockPublicAcls",
-            "IgnorePublicAcls",
-            "BlockPublicPolicy",
-            "RestrictPublicBuckets",
-        )
-        s3.put_public_access_block(
-            Bucket=BUCKET, PublicAccessBlockConfiguration=dict.fromkeys(blocks, True)
-        )
+    def travel(self) -> None:
+        """Count a call, of moto's services too, and let it take its time."""
+        with self._count_lock:  # the other one is held while a container runs, which calls moto
+            self.calls += 1
+        time.sleep(self.latency_s)
 
     def answer(self, target: str, body: dict[str, Any]) -> tuple[int, dict[str, Any]] | None:
         """Return status and body; None for a connection that is cut."""
@@ -202,13 +133,13 @@ class SageMakerFake:
         with self._lock:
             self.requests.append((name, body))
             how = self._failures.pop(0) if self._failures else ""
-            if name == "CreateTrainingJob" and self._submit_failures:
+            if name in _CREATE and self._submit_failures:
                 how = self._submit_failures.pop(0)
             if how and how != "hang":
-                return _RefusedError(*_FAILURES[how]).answer
+                return RefusedError(*_FAILURES[how]).answer
             try:
                 said = self._answered(service, name, body)
-            except _RefusedError as error:
+            except RefusedError as error:
                 said = error.answer
         if how == "hang":
             time.sleep(self.hang_s)
@@ -218,138 +149,67 @@ class SageMakerFake:
     def _answered(self, service: str, name: str, body: dict[str, Any]) -> tuple[int, Any]:
         model = operation(service, name)
         if wrong := problems(model.input_shape, body):
-            raise _RefusedError(400, "ValidationException", f"botocore's model: {wrong}")
+            raise RefusedError(400, "ValidationException", f"botocore's model: {wrong}")
         said = getattr(self, f"_{name}")(body)
-        if model.output_shape and said.get("TrainingJobStatus") != "Dreaming":
+        states = {said.get("TrainingJobStatus"), said.get("TransformJobStatus")}
+        if model.output_shape and "Dreaming" not in states:
             wrong = problems(model.output_shape, said)
             assert not wrong, f"this fake answers what AWS cannot: {wrong}"
         return 200, as_json(said)
 
-    def _CreateTrainingJob(self, body: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
-        key = body["TrainingJobName"]
-        if key in self.jobs:
-            raise _RefusedError(400, "ResourceInUse", "Training job names must be unique")
-        self.jobs[key] = Job(body, list(self._states), self.reason, hidden=self._hide)
-        self._hide = 0
-        return {"TrainingJobArn": arn_of(key)}
-
-    def _DescribeTrainingJob(self, body: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
-        job = self._shown(body["TrainingJobName"])
-        if len(job.states) > 1:
-            job.states.pop(0)
-        if job.state == "succeeded" and not job.ran:
-            job.ran = True
-            self._run(job)
-        status, secondary = _STATES[job.state]
-        asked, ended = job.request, job.state in ENDED
-        same = (
-            "TrainingJobName", "AlgorithmSpecification", "RoleArn", "InputDataConfig",
-            "OutputDataConfig", "ResourceConfig", "VpcConfig", "StoppingCondition", "Environment",
-            "EnableNetworkIsolation", "EnableInterContainerTrafficEncryption",
-            "EnableManagedSpotTraining",
-        )  # fmt: skip
-        said = {
-            **{name: asked[name] for name in same if name in asked},
-            "TrainingJobArn": arn_of(asked["TrainingJobName"]),
-            "TrainingJobStatus": status,
-            "SecondaryStatus": secondary,
-            "ModelArtifacts": {"S3ModelArtifacts": self._artefact(job)},
-            "CreationTime": job.made_at,
-        }
-        if job.state == "failed":
-            said["FailureReason"] = job.reason
-        if ended:
-            job.ended_at = job.ended_at or datetime.now(UTC)
-            billed = max(1, round((job.ended_at - job.made_at).total_seconds()))
-            said |= {"TrainingStartTime": job.made_at, "TrainingEndTime": job.ended_at}
-            said["BillableTimeInSeconds"] = billed
-        return said
-
-    def _StopTrainingJob(self, body: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
-        job = self.jobs.get(body["TrainingJobName"])
-        if job is None or job.gone:
-            raise _RefusedError(*_UNKNOWN)
-        if job.state in ENDED:
-            raise _RefusedError(400, "ValidationException", "The job is in status Completed")
-        job.states = ["cancelled"]
-        return {}
-
     def _DescribeLogStreams(self, body: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
-        written = [job for job in self.jobs.values() if job.lines]
-        if not written:
+        streams = self._streams(body["logGroupName"])
+        if not streams:
             message = "The specified log group does not exist."
-            raise _RefusedError(400, "ResourceNotFoundException", message)
-        names = [f"{job.request['TrainingJobName']}/algo-1-17" for job in written]
+            raise RefusedError(400, "ResourceNotFoundException", message)
         prefix = body["logStreamNamePrefix"]
-        return {"logStreams": [{"logStreamName": n} for n in names if n.startswith(prefix)]}
+        return {"logStreams": [{"logStreamName": n} for n in streams if n.startswith(prefix)]}
 
     def _GetLogEvents(self, body: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
-        job = self.jobs[body["logStreamName"].partition("/")[0]]
+        lines = self._streams(body["logGroupName"])[body["logStreamName"]]
         # Two lines in each millisecond.
-        events = [{"timestamp": 1000 + n // 2, "message": line} for n, line in enumerate(job.lines)]
+        events = [{"timestamp": 1000 + n // 2, "message": line} for n, line in enumerate(lines)]
         later = [event for event in events if event["timestamp"] >= body["startTime"]]
         return {"events": later[: body["limit"]]}
 
-    def _shown(self, key: str) -> Job:
-        job = self.jobs.get(key)
+    def _streams(self, group: str) -> dict[str, list[str]]:
+        jobs = [each for each in self.jobs.values() if group == f"/aws/sagemaker/{each.noun}Jobs"]
+        return {name: lines for job in jobs for name, lines in job.streams().items()}
+
+    def _created(self, noun: str, body: dict[str, Any]) -> None:
+        at = place(noun, body[f"{noun}JobName"])
+        if at in self.jobs:
+            raise RefusedError(400, "ResourceInUse", f"{noun} job names must be unique")
+        states = list(self._states)
+        self.jobs[at] = Job(body, states, self.reason, hidden=self._hide, noun=noun)
+        self._hide = 0
+
+    def _described(self, noun: str, body: dict[str, Any]) -> Job:
+        """Return a job as the next look finds it; of one that has succeeded, after it ran."""
+        job = self.jobs.get(place(noun, body[f"{noun}JobName"]))
         if job is not None and job.hidden:
             job.hidden -= 1
             job = None
         if job is None or job.gone:
-            raise _RefusedError(*_UNKNOWN)
+            raise RefusedError(*UNKNOWN)
+        if len(job.states) > 1:
+            job.states.pop(0)
+        if job.state == "succeeded" and not job.ran:
+            job.ran = True
+            (self._run if noun == "Training" else self._transform)(job)
         return job
+
+    def _stopped(self, noun: str, body: dict[str, Any]) -> dict[str, Any]:
+        job = self.jobs.get(place(noun, body[f"{noun}JobName"]))
+        if job is None or job.gone:
+            raise RefusedError(*UNKNOWN)
+        if job.state in ENDED:
+            raise RefusedError(400, "ValidationException", "The job is in status Completed")
+        job.states = ["cancelled"]
+        return {}
 
     def _last(self) -> Job:
         return list(self.jobs.values())[-1]
-
-    def _artefact(self, job: Job) -> str:
-        folder = job.request["OutputDataConfig"]["S3OutputPath"]
-        return f"{folder}/{job.request['TrainingJobName']}/output/model.tar.gz"
-
-    def _run(self, job: Job) -> None:
-        """Play the container, with the folders that SageMaker gives it."""
-        if self.container is None:
-            return
-        with tempfile.TemporaryDirectory() as folder:
-            root = Path(folder)
-            for each in ("input/data", "model", "output"):
-                (root / "opt/ml" / each).mkdir(parents=True)
-            for channel in job.request["InputDataConfig"]:
-                self._mount(channel, root / "opt/ml/input/data" / channel["ChannelName"])
-            does = job.request["AlgorithmSpecification"]
-            words = [*does["ContainerEntrypoint"], *does["ContainerArguments"]]
-            status = self.container([w.replace("/opt/ml", f"{root}/opt/ml") for w in words], root)
-            job.lines.append(f"exit status {status}")
-            if status:
-                failure = root / "opt/ml/output/failure"
-                told = failure.read_text()[:1000] if failure.exists() else f"exit code {status}"
-                job.states, job.reason = ["failed"], f"AlgorithmError: {told}"
-            packed = io.BytesIO()
-            with tarfile.open(fileobj=packed, mode="w:gz") as tar:
-                for path in sorted((root / "opt/ml/model").iterdir()):
-                    tar.add(path, path.name)
-            self._store(job, packed.getvalue())
-
-    def _mount(self, channel: dict[str, Any], target: Path) -> None:
-        bucket, _, prefix = split(channel["DataSource"]["S3DataSource"]["S3Uri"])
-        s3, start = self.client("s3"), prefix.rpartition("/")[0]
-        for each in s3.list_objects_v2(Bucket=bucket, Prefix=prefix).get("Contents", ()):
-            path = target / each["Key"].removeprefix(start).lstrip("/")
-            path.parent.mkdir(parents=True, exist_ok=True)
-            s3.download_file(bucket, each["Key"], str(path))
-
-    def _stored(self, job: Job) -> bytes:
-        bucket, _, key = split(self._artefact(job))
-        return bytes(self.client("s3").get_object(Bucket=bucket, Key=key)["Body"].read())
-
-    def _store(self, job: Job, data: bytes) -> None:
-        how, self._corrupt = self._corrupt, ""
-        if how == "truncate":
-            data = data[:-20]
-        elif how == "change":
-            data = changed(data)
-        bucket, _, key = split(self._artefact(job))
-        self.client("s3").put_object(Bucket=bucket, Key=key, Body=data)
 
 
 def _handler(fake: SageMakerFake) -> type[BaseHTTPRequestHandler]:
@@ -357,6 +217,7 @@ def _handler(fake: SageMakerFake) -> type[BaseHTTPRequestHandler]:
         def do_POST(self) -> None:
             target = self.headers["X-Amz-Target"]
             data = self.rfile.read(int(self.headers["Content-Length"]))
+            fake.travel()
             said = fake.answer(target, json.loads(data))
             if said is None:
                 self.close_connection = True
@@ -375,6 +236,14 @@ def _handler(fake: SageMakerFake) -> type[BaseHTTPRequestHandler]:
     return Handler
 
 
+def _far(app: Callable[..., Any], fake: SageMakerFake) -> Callable[..., Any]:
+    def answer(environ: dict[str, Any], start_response: Any) -> Any:
+        fake.travel()
+        return app(environ, start_response)
+
+    return answer
+
+
 @contextmanager
 def start() -> Iterator[SageMakerFake]:
     """Run SageMaker and moto; yield the fake."""
@@ -383,6 +252,7 @@ def start() -> Iterator[SageMakerFake]:
     moto.start()
     host, port = moto.get_host_and_port()
     fake = SageMakerFake("", f"http://{host}:{port}")
+    moto._server.app = _far(moto._server.app, fake)
     server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(fake))
     fake.url = f"http://127.0.0.1:{server.server_port}"
     threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()

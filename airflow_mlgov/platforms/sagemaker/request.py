@@ -36,7 +36,7 @@ def render(terms: PlatformTerms, spec: JobSpec) -> dict[str, Any]:
         failure="/opt/ml/output/failure",
     )
     _check_limits(terms, spec, command)
-    request = {
+    return {
         "TrainingJobName": spec.key,
         "AlgorithmSpecification": {
             "TrainingImage": terms.image,
@@ -51,7 +51,7 @@ def render(terms: PlatformTerms, spec: JobSpec) -> dict[str, Any]:
         ],
         "OutputDataConfig": {
             "S3OutputPath": spec.output_uri,
-            **_key("KmsKeyId", terms.keys.get("output")),
+            **key_of("KmsKeyId", terms.keys.get("output")),
         },
         "ResourceConfig": _machines(terms),
         "StoppingCondition": _limits(terms, spec),
@@ -59,14 +59,9 @@ def render(terms: PlatformTerms, spec: JobSpec) -> dict[str, Any]:
         "EnableInterContainerTrafficEncryption": terms.network.encrypted,
         "EnableManagedSpotTraining": terms.instance.spot,
         "Environment": {SPEC_VARIABLE: str(spec.spec)},
-        "Tags": _tags(terms, spec),
+        "Tags": tags_of(terms, spec),
+        **network_of(terms),
     }
-    if terms.network.subnets or terms.network.security_groups:
-        request["VpcConfig"] = {
-            "SecurityGroupIds": list(terms.network.security_groups),
-            "Subnets": list(terms.network.subnets),
-        }
-    return request
 
 
 def stated(region: str, request: Mapping[str, Any]) -> Iterator[Stated]:
@@ -107,12 +102,33 @@ def customers(key: str | None) -> str | None:
     return None if not key or "alias/aws/" in key else key
 
 
+def key_of(field: str, value: str | None) -> dict[str, str]:
+    """Return a key under its field; nothing if there is none."""
+    return {field: value} if value else {}
+
+
+def network_of(terms: PlatformTerms) -> dict[str, Any]:
+    """Return the network of the customer's that a job runs in; nothing if there is none."""
+    network = terms.network
+    if not (network.subnets or network.security_groups):
+        return {}
+    groups, subnets = list(network.security_groups), list(network.subnets)
+    return {"VpcConfig": {"SecurityGroupIds": groups, "Subnets": subnets}}
+
+
+def tags_of(terms: PlatformTerms, spec: JobSpec) -> list[dict[str, str]]:
+    """Return the tags of whatever a job makes."""
+    ours = {"mlgov-key": spec.key, "mlgov-spec": str(spec.spec)}
+    tags = {**spec.labels, **terms.tags, **ours}
+    return [{"Key": name, "Value": value} for name, value in sorted(tags.items())]
+
+
 def _machines(terms: PlatformTerms) -> dict[str, Any]:
     return {
         "InstanceType": terms.instance.type,
         "InstanceCount": terms.instance.count,
         "VolumeSizeInGB": terms.instance.disk_gb,
-        **_key("VolumeKmsKeyId", terms.keys.get("volume")),
+        **key_of("VolumeKmsKeyId", terms.keys.get("volume")),
     }
 
 
@@ -121,19 +137,9 @@ def _limits(terms: PlatformTerms, spec: JobSpec) -> dict[str, int]:
     return {**run, "MaxWaitTimeInSeconds": spec.timeout_s} if terms.instance.spot else run
 
 
-def _key(field: str, value: str | None) -> dict[str, str]:
-    return {field: value} if value else {}
-
-
 def _channel(name: str, uri: str) -> dict[str, Any]:
     source = {"S3DataType": "S3Prefix", "S3Uri": uri, "S3DataDistributionType": "FullyReplicated"}
     return {"ChannelName": name, "DataSource": {"S3DataSource": source}, "InputMode": "File"}
-
-
-def _tags(terms: PlatformTerms, spec: JobSpec) -> list[dict[str, str]]:
-    ours = {"mlgov-key": spec.key, "mlgov-spec": str(spec.spec)}
-    tags = {**spec.labels, **terms.tags, **ours}
-    return [{"Key": name, "Value": value} for name, value in sorted(tags.items())]
 
 
 def _check_limits(terms: PlatformTerms, spec: JobSpec, command: list[str]) -> None:

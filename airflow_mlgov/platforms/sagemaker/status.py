@@ -51,6 +51,40 @@ def status_of(said: Mapping[str, Any], region: str) -> JobStatus:
     )
 
 
+def transform_status_of(
+    said: Mapping[str, Any], region: str, model: Mapping[str, Any]
+) -> JobStatus:
+    """Return how a batch transform job stands.
+
+    Args:
+        said: Answer to DescribeTransformJob.
+        region: Of the API that gave it.
+        model: Answer to DescribeModel, where image and role stand; empty if it was not asked.
+    """
+    status = said["TransformJobStatus"]
+    state = JobState.RUNNING if status == "InProgress" else _STATES.get(status, JobState.UNKNOWN)
+    started, ended = said.get("TransformStartTime"), said.get("TransformEndTime")
+    resources = said.get("TransformResources", {})
+    found = {
+        "image": model.get("PrimaryContainer", {}).get("Image"),
+        "region": region,
+        "key": said.get("TransformOutput", {}).get("KmsKeyId"),
+        "volume_key": resources.get("VolumeKmsKeyId"),
+        "identity": model.get("ExecutionRoleArn"),
+        "instance": resources.get("InstanceType"),
+        "instances": resources.get("InstanceCount"),
+        "started_at": _time(started),
+        "ended_at": _time(ended),
+    }
+    return JobStatus(
+        state,
+        status,
+        said.get("FailureReason", ""),
+        (ended - started).total_seconds() if started and ended else None,
+        _known(found),
+    )
+
+
 def _in_progress(secondary: str, *, is_spot: bool) -> JobState:
     if secondary in _WAITING:
         return JobState.QUEUED
@@ -75,6 +109,10 @@ def _facts(said: Mapping[str, Any], region: str) -> dict[str, Any]:
         "started_at": _time(said.get("TrainingStartTime")),
         "ended_at": _time(said.get("TrainingEndTime")),
     }
+    return _known(found)
+
+
+def _known(found: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in found.items() if value not in {None, ""}}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import aws_models
 import pytest
 import sagemaker_jobs
 import sagemaker_server
+from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
 
 from airflow_mlgov.clouds.aws import Aws, console_of, partition_of, split_uri
 from airflow_mlgov.errors import (
@@ -191,7 +193,7 @@ def test_every_status_of_the_model_has_a_meaning() -> None:
 
 
 def test_a_name_that_is_taken_and_not_shown_starts_nothing(fake, jobs, monkeypatch) -> None:
-    monkeypatch.setattr("airflow_mlgov.platforms.sagemaker.platform._LATE_PAUSE_S", 0)
+    monkeypatch.setattr("airflow_mlgov.platforms.sagemaker.jobs._LATE_PAUSE_S", 0)
     first = jobs.submit(jobs.render(spec()))
     assert jobs.submit(jobs.render(spec())) == first
     fake.jobs[KEY].hidden = 99
@@ -202,7 +204,7 @@ def test_a_name_that_is_taken_and_not_shown_starts_nothing(fake, jobs, monkeypat
 
 def test_a_stop_that_is_refused_for_a_running_job_is_told(fake, jobs, monkeypatch) -> None:
     handle = jobs.submit(jobs.render(spec()))
-    refusal = sagemaker_server._RefusedError(400, "ValidationException", "no")
+    refusal = sagemaker_jobs.RefusedError(400, "ValidationException", "no")
 
     def refuse(body):
         raise refusal
@@ -237,6 +239,42 @@ def test_the_account_says_what_a_request_cannot(fake, jobs) -> None:
         "region.data": "eu-central-1", "network.public": False, "key.output": [fake.key] * 2,
         "key.model": fake.key, "key.volume": fake.key,
     }  # fmt: skip
+
+
+class _Together:
+    """An account that answers only once everything was asked, and each thing once."""
+
+    def __init__(self) -> None:
+        self.asked = threading.Barrier(4)
+
+    def __getattr__(self, name):
+        def answer(**asked):
+            self.asked.wait(timeout=10)
+            raise PlatformError(name)
+
+        return answer
+
+
+def test_the_account_is_asked_everything_at_once(fake, jobs, monkeypatch) -> None:
+    account = _Together()
+    monkeypatch.setattr(Aws, "client", lambda self, service: account)
+    said = jobs.preflight(jobs.render(spec()))
+    assert [(each.subject, each.unknown) for each in said] == [
+        ("region.data", "get_bucket_location"),
+        ("key.output", "get_bucket_encryption"),
+        ("network.public", "get_public_access_block"),
+        ("key.output", "describe_key"),
+        ("key.model", "describe_key"),
+        ("key.volume", "describe_key"),
+    ]
+
+
+def test_two_keys_are_told_apart(fake) -> None:
+    second = fake.client("kms").create_key()["KeyMetadata"]
+    fake.client("kms").disable_key(KeyId=second["KeyId"])
+    jobs = SageMakerPlatform(fake.terms(keys={"output": fake.key, "volume": second["Arn"]}))
+    said = said_of(jobs.preflight(jobs.render(spec())))
+    assert (said["key.model"], said["key.volume"]) == (fake.key, None)
 
 
 def test_an_account_that_is_not_as_it_should_be(fake) -> None:
@@ -310,6 +348,21 @@ def test_an_expired_token_is_renewed_by_the_next_call(fake, jobs, monkeypatch) -
     assert jobs._aws._clients["sagemaker"] is not old
 
 
+def test_all_clients_are_of_one_session_until_its_token_expires(fake, jobs, monkeypatch) -> None:
+    opened, open_session = [], AwsBaseHook.get_session
+    monkeypatch.setattr(
+        AwsBaseHook, "get_session", lambda *a, **k: opened.append(a) or open_session(*a, **k)
+    )
+    jobs.find(KEY)
+    jobs.preflight(jobs.render(spec()))
+    assert len(opened) == 1
+    fake.fail(1, "expired")
+    with pytest.raises(PlatformUnavailableError, match="expired"):
+        jobs.find(KEY)
+    jobs.find(KEY)
+    assert len(opened) == 2
+
+
 def test_a_clock_that_is_wrong_is_told(fake, jobs) -> None:
     fake.fail(1, "skew")
     with pytest.raises(PlatformError, match="clock"):
@@ -352,8 +405,11 @@ def test_missing_permissions_are_named(jobs, monkeypatch) -> None:
     monkeypatch.setattr(type(jobs._aws), "identity", lambda self: who)
     monkeypatch.setitem(jobs._aws._clients, "sts", object())
     monkeypatch.setitem(jobs._aws._clients, "iam", _Iam())
-    (missing,) = jobs.missing_permissions()
-    assert missing.startswith("sagemaker:StopTrainingJob on arn:aws:sagemaker:eu-central-1:")
+    place = "arn:aws:sagemaker:eu-central-1:123456789012"
+    assert jobs.missing_permissions() == [
+        f"sagemaker:StopTrainingJob on {place}:training-job/mlgov-*",
+        f"sagemaker:StopTransformJob on {place}:transform-job/mlgov-*",
+    ]
 
 
 def test_addresses() -> None:
@@ -365,7 +421,7 @@ def test_addresses() -> None:
 
 def test_the_models_bounds_are_checked() -> None:
     shape = aws_models.operation("sagemaker", "CreateTrainingJob").input_shape
-    whole = {**next(iter(sagemaker_jobs.theirs())), "TrainingJobName": "x"}
+    whole = {**sagemaker_jobs.THEIR_TRAINING, "TrainingJobName": "x"}
     for name, value in (("TrainingJobName", "a_b"), ("RoleArn", "no role"), ("Odd", 1)):
         assert aws_models.problems(shape, {**whole, name: value})
     assert aws_models.problems(shape, whole) == []
