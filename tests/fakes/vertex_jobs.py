@@ -1,4 +1,4 @@
-"""The fake's custom jobs: what they pass through, what they write, what their log says."""
+"""The fake's jobs of both kinds: what they pass through, what they write, what their log says."""
 
 from __future__ import annotations
 
@@ -8,10 +8,16 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import vertex_batch as batch
 import vertex_protos as protos
 from google.cloud import aiplatform_v1 as v1
+
+if TYPE_CHECKING:
+    from vertex_machines import Machines
+
+CUSTOM, BATCH = "customJobs", "batchPredictionJobs"
 
 _COMMON = {"queued": "JOB_STATE_PENDING", "unknown": 42}
 _ENDED = {
@@ -26,15 +32,20 @@ _LOG_FILTER = re.compile(
 
 @dataclass
 class Job:
-    """A job, what is yet to come of it, and how many look-ups do not show it."""
+    """A job, what is yet to come of it, and how many look-ups do not show it.
 
-    job: v1.CustomJob
+    A batch prediction job's container is kept apart: Vertex AI takes it, and does not tell it.
+    """
+
+    kind: str
+    job: Any
     script: list[Any]
     reason: str
     hidden: int
     ours: bool = True
     played: bool = False
     log: list[dict[str, Any]] = field(default_factory=list)
+    container: Any = None
 
     @property
     def state(self) -> str:
@@ -48,7 +59,10 @@ class Jobs:
     Attributes:
         location: Its resource name.
         bucket: Returns the one bucket.
-        container: Plays the container when a job is polled as succeeded for the first time.
+        machines: On which containers of batch prediction jobs run.
+        container: Plays the container of a custom job when it is polled as succeeded for the first
+            time; that of a batch prediction job is run then, as it was asked for.
+        idle: Whether no container of a batch prediction job is run.
         script: What the next jobs pass through.
         reason: With which they fail.
         hide: How many look-ups do not show the next one.
@@ -58,6 +72,8 @@ class Jobs:
 
     location: str
     bucket: Callable[[], Any]
+    machines: Machines | None = None
+    idle: bool = False
     container: Callable[[list[str], Path], int] | None = None
     script: list[Any] = field(default_factory=lambda: ["running", "succeeded"])
     reason: str = "The replica workerpool0-0 exited with a non-zero status of 1."
@@ -70,32 +86,46 @@ class Jobs:
     def running(self) -> int:
         return sum(each.ours and each.state not in _OVER for each in self.all)
 
-    def create(self, body: Any) -> dict[str, Any]:
-        job = protos.custom_job(body)
+    def create(self, kind: str, body: Any) -> dict[str, Any]:
+        job = (protos.custom_job if kind == CUSTOM else protos.batch_prediction_job)(body)
         hidden, self.hide = self.hide, 0
-        return protos.written(self.add(job, self.script, hidden=hidden).job)
+        return protos.written(self.add(kind, job, self.script, hidden=hidden).job)
 
     def add(
-        self, job: v1.CustomJob, script: list[Any], *, hidden: int = 0, ours: bool = True
+        self, kind: str, job: Any, script: list[Any], *, hidden: int = 0, ours: bool = True
     ) -> Job:
-        job.name = f"{self.location}/customJobs/{1000 + len(self.all)}"
+        job.name = f"{self.location}/{kind}/{1000 + len(self.all)}"
         job.create_time = datetime.now(UTC)
         job.state = v1.JobState.JOB_STATE_PENDING
-        made = Job(job, list(script), self.reason, hidden, ours)
+        made = Job(kind, job, list(script), self.reason, hidden, ours)
+        if kind == BATCH:
+            made.container = job.unmanaged_container_model.container_spec
+            model = {"artifact_uri": job.unmanaged_container_model.artifact_uri}
+            job.unmanaged_container_model = v1.UnmanagedContainerModel(model)
         self.all.append(made)
         return made
 
-    def list(self, query: dict[str, str]) -> dict[str, Any]:
+    def list(self, kind: str, query: dict[str, str]) -> dict[str, Any]:
         shown, wanted = [], query.get("filter", "")
         for each in self.all:
-            is_ours = each.job.name != "gone" and protos.matches(wanted, dict(each.job.labels))
+            is_ours = (
+                each.kind == kind
+                and each.job.name != "gone"
+                and protos.matches(wanted, dict(each.job.labels))
+            )
             if is_ours and each.hidden:
                 each.hidden -= 1
             elif is_ours:
                 shown.append(each.job)
         newest_first = sorted(shown, key=lambda job: job.create_time, reverse=True)
         jobs, token = protos.page(newest_first, query, self.page_most)
-        return protos.written(v1.ListCustomJobsResponse(custom_jobs=jobs, next_page_token=token))
+        if kind == CUSTOM:
+            answer = v1.ListCustomJobsResponse(custom_jobs=jobs, next_page_token=token)
+        else:
+            answer = v1.ListBatchPredictionJobsResponse(
+                batch_prediction_jobs=jobs, next_page_token=token
+            )
+        return protos.written(answer)
 
     def get(self, name: str) -> dict[str, Any]:
         found = self._found(name)
@@ -116,7 +146,7 @@ class Jobs:
         match = _LOG_FILTER.fullmatch(body["filter"])
         if match is None or body["resourceNames"] != [f"projects/{project}"]:
             raise protos.invalid(f"Invalid filter: {body['filter']}")
-        log = self._found(f"{self.location}/customJobs/{match[1]}").log
+        log = next(each.log for each in self.all if each.job.name.endswith(f"/{match[1]}"))
         since = [entry for entry in log if entry["timestamp"] >= (match[2] or "")]
         query = {key: str(body[key]) for key in ("pageToken", "pageSize") if key in body}
         entries, token = protos.page(since, query, self.page_most)
@@ -131,19 +161,28 @@ class Jobs:
             kept.append({"timestamp": at.isoformat(), "insertId": name, "textPayload": line})
 
     def corrupt(self, how: str) -> None:
-        """Change a file of the last job's model, now or once it is stored."""
+        """Change a file of the last job's model, or scores, now or once it is stored."""
         self.spoil = how
-        for blob in self._model_files():
-            data = blob.download_as_bytes()
-            blob.upload_from_string(data[:-1] if how == "truncate" else data[:-1] + b"\x00")
+        for blob in self._written():
+            _change(blob, how)
             self.spoil = ""
             return
+
+    def corrupt_package(self) -> None:
+        """Change a model file of the last job's package."""
+        folder = f"{batch.package_of(self.all[-1].job, self.bucket())}model/"
+        _change(next(iter(self.bucket().list_blobs(prefix=folder))), "change")
+
+    def drop_scores(self) -> None:
+        """Remove the scores of one of the last job's files."""
+        folder = batch.scores_of(self.all[-1].job, self.bucket())
+        next(iter(self.bucket().list_blobs(prefix=folder))).delete()
 
     def _found(self, name: str) -> Job:
         for each in self.all:
             if each.job.name == name:
                 return each
-        raise protos.missing(f"CustomJob {name}")
+        raise protos.missing(f"Job {name}")
 
     def _become(self, found: Job, said: Any) -> None:
         job, state = found.job, _COMMON.get(str(said), said)
@@ -158,10 +197,27 @@ class Jobs:
             job.start_time = datetime.now(UTC)
         if found.state in _ENDED and not job.end_time:
             job.end_time = job.start_time + timedelta(seconds=90)
+            if found.kind == BATCH:
+                job.resources_consumed = v1.ResourcesConsumed(replica_hours=90 / 3600)
 
     def _play(self, found: Job) -> None:
-        """Run the container on a copy of the bucket, and copy back what it wrote to its output."""
+        """Run the container, once; what it leaves behind is spoilt if it is to be."""
         found.played = True
+        (self._play_custom if found.kind == CUSTOM else self._play_batch)(found)
+        if found.state == "JOB_STATE_FAILED":
+            found.script = ["JOB_STATE_FAILED"]
+        elif self.spoil:
+            self.corrupt(self.spoil)
+
+    def _play_batch(self, found: Job) -> None:
+        if self.idle:
+            return
+        played = batch.run(found.job, found.container, self.bucket(), self.machines)
+        self.say(*played.log, job=found)
+        found.reason = played.problem or "The predictions of all instances failed."
+
+    def _play_custom(self, found: Job) -> None:
+        """Run the container on a copy of the bucket, and copy back what it wrote to its output."""
         if self.container is None:
             return
         spec = found.job.job_spec
@@ -183,13 +239,18 @@ class Jobs:
                 if file.is_file():
                     bucket.blob(str(file.relative_to(mount))).upload_from_filename(str(file))
         if status != 0:
-            found.script, found.job.state = ["JOB_STATE_FAILED"], v1.JobState.JOB_STATE_FAILED
-        elif self.spoil:
-            self.corrupt(self.spoil)
+            found.job.state = v1.JobState.JOB_STATE_FAILED
 
-    def _model_files(self) -> Any:
+    def _written(self) -> Any:
         if not self.all:
             return []
         bucket = self.bucket()
+        if self.all[-1].kind == BATCH:
+            return bucket.list_blobs(prefix=batch.scores_of(self.all[-1].job, bucket))
         output = self.all[-1].job.job_spec.base_output_directory.output_uri_prefix
         return bucket.list_blobs(prefix=f"{output.removeprefix(f'gs://{bucket.name}/')}/model/")
+
+
+def _change(blob: Any, how: str) -> None:
+    data = blob.download_as_bytes()
+    blob.upload_from_string(data[:-1] if how == "truncate" else data[:-1] + b"\x00")

@@ -84,26 +84,67 @@ def custom_job(body: Any) -> v1.CustomJob:
         RefusedError: It is none.
     """
     job = parsed(body, v1.CustomJob)
-    if job.name or job.state or job.create_time:
-        raise invalid("Output only fields are set.")
-    if not 1 <= len(job.display_name) <= 128:
-        raise invalid("display_name must have 1 to 128 characters.")
-    check_labels(dict(job.labels))
+    _check_job(job)
     pools = job.job_spec.worker_pool_specs
     if not pools or pools[0].replica_count != 1:
         raise invalid("worker_pool_specs[0].replica_count must be 1.")
     for pool in pools:
         if not pool.container_spec.image_uri or not pool.machine_spec.machine_type:
             raise invalid("A worker pool needs an image and a machine type.")
-    account = job.job_spec.service_account
-    if account and not _ACCOUNT.fullmatch(account):
-        raise invalid(f"{account} is no service account.")
+    _check_account(job.job_spec.service_account)
     output = job.job_spec.base_output_directory.output_uri_prefix
     if not output.startswith("gs://"):
         raise invalid("base_output_directory must be in Cloud Storage.")
+    return job
+
+
+def batch_prediction_job(body: Any) -> v1.BatchPredictionJob:
+    """Return a job as it was asked for.
+
+    Raises:
+        RefusedError: It is none.
+    """
+    job = parsed(body, v1.BatchPredictionJob)
+    _check_job(job)
+    if job.model or not job.unmanaged_container_model.container_spec.image_uri:
+        raise invalid("Exactly one of model and unmanaged_container_model must be set.")
+    container = job.unmanaged_container_model.container_spec
+    if any("$(" in word or "$$" in word for word in (*container.command, *container.args)):
+        raise invalid("A variable would be expanded in command or args.")
+    if (job.input_config.instances_format, job.output_config.predictions_format) != (
+        "jsonl",
+        "jsonl",
+    ):
+        raise invalid("Instances and predictions of a custom container are jsonl here.")
+    addresses = [
+        *job.input_config.gcs_source.uris,
+        job.output_config.gcs_destination.output_uri_prefix,
+        job.unmanaged_container_model.artifact_uri,
+    ]
+    if len(addresses) < 3 or not all(each.startswith("gs://") for each in addresses):
+        raise invalid("Instances, predictions and artifacts must be in Cloud Storage.")
+    machines = job.dedicated_resources
+    if not machines.machine_spec.machine_type:
+        raise invalid("dedicated_resources needs a machine type.")
+    if machines.starting_replica_count > machines.max_replica_count:
+        raise invalid("starting_replica_count is greater than max_replica_count.")
+    _check_account(job.service_account)
+    return job
+
+
+def _check_job(job: Any) -> None:
+    if job.name or job.state or job.create_time:
+        raise invalid("Output only fields are set.")
+    if not 1 <= len(job.display_name) <= 128:
+        raise invalid("display_name must have 1 to 128 characters.")
+    check_labels(dict(job.labels))
     if job.encryption_spec.kms_key_name and "/cryptoKeys/" not in job.encryption_spec.kms_key_name:
         raise invalid("kms_key_name is no resource name of a key.")
-    return job
+
+
+def _check_account(account: str) -> None:
+    if account and not _ACCOUNT.fullmatch(account):
+        raise invalid(f"{account} is no service account.")
 
 
 def check_labels(labels: dict[str, str]) -> None:

@@ -5,7 +5,8 @@ Requests and answers are held against the messages of Google's client (`vertex_p
 cannot prove: that Google checks no more than that; quotas, latency and visibility as they are; what
 rights a role holds (every permission is held unless taken away); FUSE's mount of buckets in a
 container (files are copied to and fro); encryption; the gRPC transport, which speaks TLS only; and
-that a job's billed time is its start to its end.
+that a job's billed time is its start to its end. Of batch prediction jobs see also `vertex_batch`
+and `vertex_machines`: their containers run here, as they were asked for.
 """
 
 from __future__ import annotations
@@ -23,11 +24,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+import vertex_machines
 import vertex_protos as protos
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import aiplatform_v1 as v1
 from google.cloud import storage
-from vertex_jobs import Jobs
+from vertex_jobs import BATCH, CUSTOM, Jobs
 from vertex_models import Models
 
 from airflow_mlgov.policy.platforms_file import Instance, Network, PlatformTerms, RegistryTerms
@@ -70,10 +72,12 @@ class VertexFake:
         hang_s: How long a call hangs before its connection is cut; what it asks for is done.
         clock_wrong: Whether no token is given, since the clock of who asks is wrong.
         tokens: How many tokens were given.
+        machines: What containers of batch prediction jobs can reach.
     """
 
     url: str
     store_url: str
+    machines: vertex_machines.Machines
     requests: list[tuple[str, str, dict[str, str], Any]] = field(default_factory=list)
     lacking: set[str] = field(default_factory=set)
     hang_s: float = 1.0
@@ -85,7 +89,7 @@ class VertexFake:
     _submit_failures: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.jobs = Jobs(_LOCATION, self.bucket)
+        self.jobs = Jobs(_LOCATION, self.bucket, self.machines)
 
     def terms(self, **changes: Any) -> PlatformTerms:
         """Return an entry that works here."""
@@ -186,13 +190,22 @@ class VertexFake:
         self.jobs.all[-1].script = ["JOB_STATE_CANCELLED"]
 
     def taken(self, key: str) -> None:
-        """Let somebody else's job have our label."""
-        job = v1.CustomJob(display_name=key, labels={"mlgov-key": key})
-        self.jobs.add(job, ["JOB_STATE_RUNNING"], ours=False)
+        """Let somebody else's jobs, one of each kind, have our label."""
+        for kind, message in ((CUSTOM, v1.CustomJob), (BATCH, v1.BatchPredictionJob)):
+            job = message(display_name=key, labels={"mlgov-key": key})
+            self.jobs.add(kind, job, ["JOB_STATE_RUNNING"], ours=False)
 
     def corrupt(self, how: str) -> None:
-        """Change what is stored of the last job's model, now or once it is stored."""
+        """Change what is stored of the last job's model, or scores, now or once it is stored."""
         self.jobs.corrupt(how)
+
+    def corrupt_package(self) -> None:
+        """Change a model file of the last batch prediction job's package."""
+        self.jobs.corrupt_package()
+
+    def drop_scores(self) -> None:
+        """Remove the scores of one of the last batch prediction job's files."""
+        self.jobs.drop_scores()
 
     def bucket(self) -> Any:
         """Return the bucket, by Google's own client."""
@@ -245,10 +258,6 @@ class VertexFake:
             raise protos.invalid("The client of the messages asks with $alt.")
         name = f"{location}/{kind}/{ident}"
         routes: dict[tuple[str, str, bool, str | None], Callable[[], dict[str, Any]]] = {
-            ("POST", "customJobs", False, None): lambda: self._create(body),
-            ("GET", "customJobs", False, None): lambda: self.jobs.list(query),
-            ("GET", "customJobs", True, None): lambda: self.jobs.get(name),
-            ("POST", "customJobs", True, "cancel"): lambda: self.jobs.cancel(name),
             ("POST", "models", False, "upload"): lambda: self.models.upload(location, body),
             ("GET", "models", False, None): dict,
             ("GET", "models", True, None): lambda: self.models.get(name),
@@ -258,15 +267,22 @@ class VertexFake:
                 name, body
             ),
         }
+        if kind in {CUSTOM, BATCH}:
+            routes = {
+                ("POST", kind, False, None): lambda: self._create(kind, body),
+                ("GET", kind, False, None): lambda: self.jobs.list(kind, query),
+                ("GET", kind, True, None): lambda: self.jobs.get(name),
+                ("POST", kind, True, "cancel"): lambda: self.jobs.cancel(name),
+            }
         route = routes.get((method, kind, ident is not None, verb))
         if route is None:
             raise protos.RefusedError(404, "NOT_FOUND", f"There is no {method} {path} here.")
         return route()
 
-    def _create(self, body: Any) -> dict[str, Any]:
+    def _create(self, kind: str, body: Any) -> dict[str, Any]:
         if self._submit_failures:
             raise protos.RefusedError(*_FAILURES[self._submit_failures.pop(0)])
-        return self.jobs.create(body)
+        return self.jobs.create(kind, body)
 
 
 class _TokenRefusedError(Exception):
@@ -332,13 +348,15 @@ def start() -> Iterator[VertexFake]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
     server.daemon_threads = True
     store_port = store._api._httpd.server_address[1]
-    fake = VertexFake(f"http://127.0.0.1:{server.server_port}", f"http://127.0.0.1:{store_port}")
-    server.fake = fake
+    store_url = f"http://127.0.0.1:{store_port}"
     thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
-    thread.start()
     try:
-        change_bucket(fake)
-        yield fake
+        with vertex_machines.start(store_url) as machines:
+            fake = VertexFake(f"http://127.0.0.1:{server.server_port}", store_url, machines)
+            server.fake = fake
+            thread.start()
+            change_bucket(fake)
+            yield fake
     finally:
         server.shutdown()
         server.server_close()

@@ -87,6 +87,44 @@ def read_start(session: GcpSession, uri: str) -> str:
     return " ".join(data.decode("utf-8", "replace").split())
 
 
+def found(session: GcpSession, uri: str) -> list[Blob]:
+    """Return the object with a URI; of one that ends in ``/``, all beneath it; none if none is."""
+    from google.api_core.exceptions import NotFound
+
+    with session.talking(f"looking for {uri}"):
+        try:
+            if uri.endswith("/"):
+                return list(_listed(session, uri))
+            blob = bucket_of(session, uri).get_blob(split_uri(uri)[1], timeout=CALL_S, retry=None)
+        except NotFound:
+            return []
+    return [blob] if blob else []
+
+
+def read_blob(session: GcpSession, blob: Blob) -> bytes:
+    """Return an object's bytes, of the generation that it was found in."""
+    with session.talking(f"reading gs://{blob.bucket.name}/{blob.name}"):
+        data: bytes = blob.download_as_bytes(
+            if_generation_match=blob.generation, timeout=_MOVE_S, retry=None
+        )
+    return data
+
+
+def receive_file(session: GcpSession, uri: str, target: Path) -> None:
+    """Copy an object to a file that is not there yet, as `receive` does.
+
+    Raises:
+        ArtefactError: There is none, or it is a link; a retry does not help.
+        MlgovError: As `GcpSession.talking`.
+    """
+    blobs = found(session, uri)
+    if not blobs:
+        raise ArtefactError(f"There is no {uri}.")
+    with session.talking(f"fetching {uri}"):
+        _check_name(blobs[0], target.name)
+        _receive_one(session, blobs[0], target)
+
+
 def receive(session: GcpSession, folder: str, into: Path) -> int:
     """Copy all files of a folder to a private one and return how many there were.
 

@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from airflow_mlgov.platforms.vertex.platform import VertexPlatform
+from airflow_mlgov.platforms.vertex.scoring import VertexScoring
 
-__all__ = ["VertexPlatform"]
+__all__ = ["VertexPlatform", "VertexScoring"]

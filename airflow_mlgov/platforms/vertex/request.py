@@ -46,12 +46,7 @@ def render(terms: PlatformTerms, location: str, spec: JobSpec) -> dict[str, Any]
     """Return the request of CreateCustomJob, in the names of its REST interface."""
     job: dict[str, Any] = {
         "displayName": spec.key,
-        "labels": {
-            **terms.tags,
-            **spec.labels,
-            KEY_LABEL: spec.key,
-            SPEC_LABEL: digest_label(spec.spec),
-        },
+        "labels": labels_of(terms, spec),
         "jobSpec": {
             "workerPoolSpecs": _pools(terms, spec),
             "scheduling": {
@@ -99,6 +94,16 @@ def stated(request: Mapping[str, Any]) -> Sequence[Stated]:
             for image in images
         ),
     ]
+
+
+def labels_of(terms: PlatformTerms, spec: JobSpec) -> dict[str, str]:
+    """Return a job's labels: the entry's and the job's own, and those by which it is found."""
+    return {
+        **terms.tags,
+        **spec.labels,
+        KEY_LABEL: spec.key,
+        SPEC_LABEL: digest_label(spec.spec),
+    }
 
 
 def failure_uri(output_uri: str) -> str:

@@ -474,3 +474,5 @@ def test_permissions_that_are_missing_are_named(fake) -> None:
         f"iam.serviceAccounts.actAs on {vertex_server.ACCOUNT}",
     ]
     assert platform(fake, identity="").missing_permissions() == ["aiplatform.customJobs.cancel"]
+    fake.lacking = {"aiplatform.batchPredictionJobs.create"}
+    assert jobs.missing_permissions() == ["aiplatform.batchPredictionJobs.create"]

@@ -17,7 +17,7 @@ from google.cloud.storage import exceptions as moves
 from airflow_mlgov.clouds.gcp import session as gcp_session
 from airflow_mlgov.errors import PlatformError, PlatformUnavailableError
 from airflow_mlgov.platforms.vertex import VertexPlatform
-from airflow_mlgov.platforms.vertex import platform as module
+from airflow_mlgov.platforms.vertex import jobs as module
 from airflow_mlgov.records.digest import Digest
 from airflow_mlgov.service.job_platform import JobHandle, JobSpec, JobState
 
@@ -211,9 +211,9 @@ def test_a_job_that_is_shown_late_is_returned_all_the_same(fake) -> None:
 def test_a_listing_that_fails_after_the_job_was_made_does_not_lose_it(fake, jobs) -> None:
     made = fake.jobs.create
 
-    def then_fail(body):
+    def then_fail(kind, body):
         fake.fail(1, "500")
-        return made(body)
+        return made(kind, body)
 
     fake.jobs.create = then_fail
     assert submitted(jobs).native_id.endswith("/1000")
