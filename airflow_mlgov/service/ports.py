@@ -364,3 +364,21 @@ class Registry(Protocol):
     def versions(self, name: str) -> Sequence[RegistryVersion]:
         """Return every version of a model, newest first; empty if there is no such model."""
         ...
+
+    def check(self) -> str:
+        """Ask whether it answers and its store takes files; return a line about it for `doctor`.
+
+        Raises:
+            RegistryError: It is not so; a retry does not help.
+        """
+        ...
+
+    def missing_permissions(self) -> Sequence[str]:
+        """Return what we may not do of what a registry needs.
+
+        Empty for nothing, and of a registry that knows no such question.
+
+        Raises:
+            RegistryError: The vendor cannot be asked about that; a retry does not help.
+        """
+        ...

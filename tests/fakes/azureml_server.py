@@ -5,8 +5,7 @@ reference: that and this file were never compared with Azure itself. So it canno
 takes a request as it is meant; that ``PUT`` of a name that is there starts no second run (the
 reference says that it replaces tags); that a datastore without credentials lets a job write; what a
 job's output looks like when its machine is taken away; how long a new job stays invisible; when
-tokens expire; which code a quota has. Time does not pass here: a job goes one state further each
-time that it is looked at.
+tokens expire; which code a quota has. Time does not pass: each look takes a job one state further.
 """
 
 from __future__ import annotations
@@ -39,6 +38,7 @@ from azureml_blobs import Blob, Blobs
 from azureml_container import play
 from azureml_replies import Reply, failure, json_reply, refusal
 from azureml_schemas import ANSWERS, NAME, REQUESTS
+from azureml_tampering import Tampering
 from jsonschema import Draft202012Validator
 
 from airflow_mlgov.policy.platforms_file import Instance, PlatformTerms, RegistryTerms
@@ -62,7 +62,7 @@ class Job:
 
 
 @dataclass
-class FakeAzure:
+class FakeAzure(Tampering):
     """See the module; `start` gives one.
 
     Attributes:
@@ -159,20 +159,6 @@ class FakeAzure:
         """Let somebody else have a job of this name."""
         body = {"jobType": "Command", "command": "sleep 1", "environmentId": f"{WORKSPACE}/e/1"}
         self.jobs[key] = Job(key, {**body, "tags": {"owner": "else"}}, ["Running"], "", 0)
-
-    def corrupt(self, how: str) -> None:
-        """Change what is stored of the last job's model."""
-        held = self.blobs.of(ACCOUNT, CONTAINER)
-        name = next(name for name in sorted(held) if f"/{self._job().name}/model/" in name)
-        data = held[name].data
-        held[name].data = data[:-1] if how == "truncate" else bytes([data[0] ^ 1]) + data[1:]
-
-    def write_log(self, text: str) -> None:
-        """Add to what the last job has said."""
-        name = f"ExperimentRun/dcid.{self._job().name}/user_logs/std_log.txt"
-        held = self.blobs.of(ACCOUNT, "azureml")
-        before = held[name].data if name in held else b""
-        held[name] = Blob(before + text.encode())
 
     def _job(self) -> Job:
         assert self._last is not None, "no job was started"

@@ -87,6 +87,12 @@ class FolderRegistry:
             if version.name == name
         ]
 
+    def check(self) -> str:
+        return f"{self.namespace} answers."
+
+    def missing_permissions(self) -> list[str]:
+        return []
+
     def _first(self, name, wanted, what) -> RegistryVersion:
         for version in self.held:
             if version.name == name and wanted(version):

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from airflow_mlgov.clouds.azure.session import CONNECT_S, READ_S, AzureSession, is_loopback
-from airflow_mlgov.errors import ArtefactError, ConfigurationError
+from airflow_mlgov.errors import ArtefactError, ConfigurationError, DataError
+from airflow_mlgov.service.job_platform import StoredFile
 
 if TYPE_CHECKING:
     from azure.storage.blob import BlobProperties, ContainerClient
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
 _RETRIES: dict[str, Any] = {"retry_total": 2, "initial_backoff": 1, "increment_base": 2}
 _FOLDER_MARK = "hdi_isfolder"
 _EMULATOR_KEY = "account_key"
+_NO_ADDRESS = re.compile(r"[?#%\\\x00-\x1f\x7f]|(?:^|/)\.{0,2}(?:/|$)")
+"""In the name of a blob: what an address of it would say differently, or hide."""
 
 
 class BlobStore:
@@ -29,7 +33,7 @@ class BlobStore:
             ``http://127.0.0.1:port/account/container/prefix`` for an emulator.
 
     Attributes:
-        url: As given.
+        url: As given, without a slash at its end.
         account: Name of the storage account.
         container: Name of the container.
         prefix: Path in it; empty for its root.
@@ -41,10 +45,9 @@ class BlobStore:
     """
 
     def __init__(self, session: AzureSession, url: str) -> None:
-        self.url = url.rstrip("/")
         self._session = session
         self._emulated = is_loopback(url)
-        parts = urlsplit(self.url)
+        parts = urlsplit(url)
         names = [name for name in parts.path.split("/") if name]
         if self._emulated:
             self.account, self.suffix = (names.pop(0) if names else ""), parts.netloc
@@ -58,39 +61,42 @@ class BlobStore:
         self.protocol = parts.scheme
         self.container, self.prefix = names[0], "/".join(names[1:])
         self._server = f"{self.protocol}://{parts.netloc}"
+        place = [self._server, *([self.account] if self._emulated else []), self.container]
+        self._root = "/".join(place)
+        self.url = f"{self._root}/{self.prefix}" if self.prefix else self._root
 
     def url_of(self, path: str) -> str:
         """Return the address of a path beneath the folder."""
         return f"{self.url}/{path}"
 
     def path_of(self, url: str) -> str:
-        """Return the path in the container of an address beneath this folder.
+        """Return the path in the container of an address in it, beneath this folder or not.
 
         Raises:
             ConfigurationError: It is elsewhere.
         """
-        if not url.startswith(f"{self.url}/"):
-            raise ConfigurationError(f"{url} is not beneath {self.url}.")
-        return self.name_of(url.removeprefix(f"{self.url}/"))
+        if not url.startswith(f"{self._root}/"):
+            raise ConfigurationError(f"{url} is not beneath {self._root}.")
+        return url.removeprefix(f"{self._root}/")
 
     def name_of(self, path: str) -> str:
         """Return the name of the blob at a path beneath the folder."""
         return f"{self.prefix}/{path}" if self.prefix else path
 
-    def upload(self, path: str, file: Path, *, trust_size: bool = False) -> None:
-        """Store a file.
+    def upload(self, path: str, file: Path) -> None:
+        """Store a file at a path beneath the folder, in the place of what is there."""
+        self._upload(self.name_of(path), file, trust_size=False)
+
+    def send(self, url: str, files: Mapping[str, Path]) -> None:
+        """Store files beneath an address; what is there with the same size is not sent again.
 
         Args:
-            path: Beneath the folder.
-            file: What to store.
-            trust_size: Whether one of the same size that is there already is not sent again.
+            url: Of a folder in the container.
+            files: Local files by relative path.
         """
-        blob = self._client().get_blob_client(self.name_of(path))
-        with self._session.talking(f"storing {self.url_of(path)}"):
-            if trust_size and self._size(blob) == file.stat().st_size:
-                return
-            with file.open("rb") as data:
-                blob.upload_blob(data, overwrite=True)
+        folder = self.path_of(url)
+        for path, file in sorted(files.items()):
+            self._upload(f"{folder}/{path}", file, trust_size=True)
 
     def claim(self, path: str, data: bytes) -> bool:
         """Store a blob if there is none at a path yet; return whether it was stored."""
@@ -115,6 +121,30 @@ class BlobStore:
         for blob in self._listed(folder):
             return f"{url}/{_relative(blob.name, folder)}"
         return None
+
+    def located(self, url: str) -> list[StoredFile]:
+        """Return the file at an address in the container; all beneath it if it ends in ``/``.
+
+        Raises:
+            DataError: There is none, it is elsewhere, or a name is none that an address can say.
+        """
+        path = self._plain_path(url)
+        found = list(self._listed(path.removesuffix("/"))) if url.endswith("/") else self._one(path)
+        if not found:
+            raise DataError(
+                f"Nothing stands at {url}.",
+                remedy="Correct it; the address of a folder ends in '/'.",
+            )
+        for blob in found:
+            if _NO_ADDRESS.search(blob.name):
+                raise DataError(
+                    f"{blob.name!r} in {self._root} cannot be said in an address.",
+                    remedy="Name files without '?', '#', '%' and '..'.",
+                )
+        return [
+            StoredFile(f"{self._root}/{blob.name}", blob.size, str(blob.etag).strip('"'))
+            for blob in found
+        ]
 
     def read(self, name: str, start: int = 0, most: int | None = None) -> bytes:
         """Return the bytes of a blob of the container from a position on; empty if there are none.
@@ -162,6 +192,14 @@ class BlobStore:
             blob.upload_blob(b"", overwrite=True)
             blob.delete_blob()
 
+    def _upload(self, name: str, file: Path, *, trust_size: bool) -> None:
+        blob = self._client().get_blob_client(name)
+        with self._session.talking(f"storing {self._root}/{name}"):
+            if trust_size and self._size(blob) == file.stat().st_size:
+                return
+            with file.open("rb") as data:
+                blob.upload_blob(data, overwrite=True)
+
     def _copy(self, blob: BlobProperties, target: Path) -> None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
         client = self._client().get_blob_client(blob.name)
@@ -186,9 +224,35 @@ class BlobStore:
                 name_starts_with=f"{folder}/" if folder else None, include=["metadata"]
             )
             for blob in found:
-                marks = {key.lower(): value for key, value in (blob.metadata or {}).items()}
-                if marks.get(_FOLDER_MARK) != "true" and not blob.name.endswith("/"):
+                if not _is_folder(blob):
                     yield blob
+
+    def _plain_path(self, url: str) -> str:
+        shown = url.partition("?")[0]  # a token may follow, and would get into logs
+        try:
+            path = self.path_of(url)
+        except ConfigurationError as error:
+            raise DataError(
+                f"{shown} is not in {self._root}, and jobs of {self._session.entry} read no other "
+                "container.",
+                remedy="Copy it there, or add an entry for its container to the platform file.",
+            ) from error
+        if path and _NO_ADDRESS.search(path.removesuffix("/")):
+            raise DataError(
+                f"{shown} is no plain address of a blob.",
+                remedy="Write it without a token, and name files without '?', '#', '%' and '..'.",
+            )
+        return path
+
+    def _one(self, name: str) -> list[BlobProperties]:
+        from azure.core.exceptions import ResourceNotFoundError
+
+        with self._session.talking(f"looking at {name} of {self.account}/{self.container}"):
+            try:
+                blob = self._client().get_blob_client(name).get_blob_properties()
+            except ResourceNotFoundError:
+                return []
+        return [] if _is_folder(blob) else [blob]
 
     def _size(self, blob: Any) -> int | None:
         from azure.core.exceptions import ResourceNotFoundError
@@ -220,6 +284,11 @@ class BlobStore:
             connection_timeout=CONNECT_S,
             read_timeout=READ_S,
         )
+
+
+def _is_folder(blob: BlobProperties) -> bool:
+    marks = {key.lower(): value for key, value in (blob.metadata or {}).items()}
+    return marks.get(_FOLDER_MARK) == "true" or blob.name.endswith("/")
 
 
 def _unmodified() -> Any:

@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from airflow_mlgov.platforms.azureml.platform import AzureMlPlatform
+from airflow_mlgov.platforms.azureml.scoring import AzureMlScoring
 
-__all__ = ["AzureMlPlatform"]
+__all__ = ["AzureMlPlatform", "AzureMlScoring"]

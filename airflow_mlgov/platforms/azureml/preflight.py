@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from airflow_mlgov.clouds.azure import Arm, BlobStore
+from airflow_mlgov.clouds.azure import Arm, BlobStore, storage_id
 from airflow_mlgov.errors import PlatformError
 from airflow_mlgov.policy.platform_controls import Stated
 from airflow_mlgov.policy.platforms_file import PlatformTerms
@@ -48,21 +48,12 @@ def ask(arm: Arm, path: str, **api: str) -> Answer:
 def preflight(arm: Arm, terms: PlatformTerms, store: BlobStore) -> list[Stated]:
     """Return what workspace, compute and storage account say about the subjects of controls."""
     workspace = ask(arm, terms.account)
-    storage = ask(arm, storage_id(workspace.value, terms, store), api=STORAGE_API)
+    storage = ask(arm, storage_id(workspace.value, terms.account, store), api=STORAGE_API)
     said = [*_workspace(workspace), *_storage(storage)]
     if terms.instance.compute:
         compute = ask(arm, f"{terms.account}/computes/{terms.instance.compute}")
         said = [*_without_network(said), *_compute(compute, workspace)]
     return said
-
-
-def storage_id(workspace: Mapping[str, Any], terms: PlatformTerms, store: BlobStore) -> str:
-    """Return the resource id of the store's account: the workspace's own, or one beside it."""
-    own = str(workspace.get("properties", {}).get("storageAccount") or "")
-    if own.rpartition("/")[2] == store.account:
-        return own
-    group = terms.account.partition("/providers/")[0]
-    return f"{group}/providers/Microsoft.Storage/storageAccounts/{store.account}"
 
 
 def place(location: Any) -> str | None:
@@ -85,7 +76,7 @@ def _workspace(workspace: Answer) -> Iterator[Stated]:
         Stated("network.public", "workspace publicNetworkAccess", _public(workspace)),
     ):
         yield _unless_unknown(each, workspace)
-    # Azure ML encrypts the disks of its machines with Microsoft's keys, whatever the workspace has.
+    # Microsoft's "Data encryption with Azure Machine Learning": disks of compute have its own keys.
     yield Stated("key.volume", "disks of Azure ML compute (Microsoft's keys)", None)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from airflow_mlgov.clouds.azure import BlobStore
@@ -17,6 +18,7 @@ from airflow_mlgov.policy.platform_controls import Stated
 from airflow_mlgov.policy.platforms_file import Network, PlatformTerms
 from airflow_mlgov.records.digest import Digest
 from airflow_mlgov.service.container import entry_command
+from airflow_mlgov.service.container_scoring import score_command
 from airflow_mlgov.service.job_platform import JobSpec
 
 SPEC_PROPERTY = "mlgov.spec_sha256"
@@ -29,6 +31,44 @@ _GUID = re.compile(r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}")
 _PLACE = re.compile(r"\$\{\{(?:inputs|outputs)\.[a-z][a-z0-9_]*\}\}")
 _PLAIN = re.compile(r"[A-Za-z0-9_./=:-]*")
 _TIMEOUT = re.compile(r"PT(\d+)S")
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What a job's container does.
+
+    Attributes:
+        inputs: Addresses of files by name of the input: ``[a-z][a-z0-9_]*``.
+        command: Arguments, with places such as ``${{inputs.name}}`` for paths.
+    """
+
+    inputs: Mapping[str, str]
+    command: list[str]
+
+
+def training_work(spec: JobSpec) -> Work:
+    """Return what a container that trains does."""
+    command = entry_command(
+        code=_input(_CODE),
+        spec_sha256=spec.spec,
+        inputs={name: _input(name) for name in spec.inputs},
+        output=_output(_OUTPUT),
+        failure=f"{_output(_FAILURE)}/{FAILURE_FILE}",
+    )
+    return Work(spec.inputs, command)
+
+
+def scoring_work(spec: JobSpec) -> Work:
+    """Return what a container that scores does; file names become names that Azure takes."""
+    inputs = {f"data_{number}": name for number, name in enumerate(sorted(spec.inputs))}
+    command = score_command(
+        package=_input(_CODE),
+        spec_sha256=spec.spec,
+        data={name: _input(each) for each, name in inputs.items()},
+        output=_output(_OUTPUT),
+        failure=f"{_output(_FAILURE)}/{FAILURE_FILE}",
+    )
+    return Work({each: spec.inputs[name] for each, name in inputs.items()}, command)
 
 
 def check_terms(terms: PlatformTerms) -> None:
@@ -57,7 +97,7 @@ def check_terms(terms: PlatformTerms) -> None:
         )
 
 
-def render(terms: PlatformTerms, store: BlobStore, spec: JobSpec) -> dict[str, Any]:
+def render(terms: PlatformTerms, store: BlobStore, spec: JobSpec, work: Work) -> dict[str, Any]:
     """Return what Azure ML is asked: the bodies of its requests, by resource."""
     environment = {
         "name": _ENVIRONMENT,
@@ -67,32 +107,32 @@ def render(terms: PlatformTerms, store: BlobStore, spec: JobSpec) -> dict[str, A
     environment_id = (
         f"{terms.account}/environments/{environment['name']}/versions/{environment['version']}"
     )
+    job = {
+        **_job(terms, store, spec, work), "environmentId": environment_id, **_machines(terms)
+    }  # fmt: skip
     return {
         "datastore": {"name": datastore_name(store), "body": _datastore(store)},
         "environment": environment,
-        "job": {"name": spec.key, "body": _job(terms, store, spec, environment_id)},
+        "job": {"name": spec.key, "body": {"properties": job}},
     }
 
 
-def _job(
-    terms: PlatformTerms, store: BlobStore, spec: JobSpec, environment_id: str
-) -> dict[str, Any]:
+def _job(terms: PlatformTerms, store: BlobStore, spec: JobSpec, work: Work) -> dict[str, Any]:
     def uri(url: str) -> str:
         return f"azureml://datastores/{datastore_name(store)}/paths/{store.path_of(url)}"
 
     inputs = {
         name: {"jobInputType": "uri_file", "uri": uri(url), "mode": "Download"}
-        for name, url in sorted(spec.inputs.items())
+        for name, url in sorted(work.inputs.items())
     }
     inputs[_CODE] = {
         "jobInputType": "uri_folder", "uri": uri(spec.code_uri), "mode": "Download"
     }  # fmt: skip
-    properties: dict[str, Any] = {
+    return {
         "jobType": "Command",
         "displayName": spec.key,
         "experimentName": spec.labels.get("mlgov-model", "mlgov"),
-        "command": command_line(_command(spec)),
-        "environmentId": environment_id,
+        "command": command_line(work.command),
         "inputs": inputs,
         "outputs": {
             _OUTPUT: _folder(uri(spec.output_uri)),
@@ -102,7 +142,6 @@ def _job(
         "tags": {**terms.tags, **spec.labels},
         "properties": {SPEC_PROPERTY: str(spec.spec)},
     }
-    return {"properties": {**properties, **_machines(terms)}}
 
 
 def _machines(terms: PlatformTerms) -> dict[str, Any]:
@@ -118,14 +157,12 @@ def _machines(terms: PlatformTerms) -> dict[str, Any]:
     return asked
 
 
-def _command(spec: JobSpec) -> list[str]:
-    return entry_command(
-        code=f"${{{{inputs.{_CODE}}}}}",
-        spec_sha256=spec.spec,
-        inputs={name: f"${{{{inputs.{name}}}}}" for name in spec.inputs},
-        output=f"${{{{outputs.{_OUTPUT}}}}}",
-        failure=f"${{{{outputs.{_FAILURE}}}}}/{FAILURE_FILE}",
-    )
+def _input(name: str) -> str:
+    return f"${{{{inputs.{name}}}}}"
+
+
+def _output(name: str) -> str:
+    return f"${{{{outputs.{name}}}}}"
 
 
 def command_line(command: list[str]) -> str:

@@ -11,7 +11,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from airflow_mlgov.clouds.azure import Arm, AzureSession, BlobStore, Kinds
+from airflow_mlgov.clouds.azure import (
+    STORE_DATA_ACTIONS,
+    Arm,
+    AzureSession,
+    BlobStore,
+    Kinds,
+    missing_rights,
+    storage_id,
+)
 from airflow_mlgov.errors import (
     ArtefactError,
     ConfigurationError,
@@ -31,6 +39,20 @@ ALIAS = "mlgov.alias."
 """Begins the name of a tag that is an alias."""
 HELD, FREE = "Production", "Development"
 """Stage of a version that holds an alias, and of one that holds none."""
+_ML = "Microsoft.MachineLearningServices"
+ACTIONS = {
+    "workspaces": (
+        f"{_ML}/workspaces/read",
+        f"{_ML}/workspaces/models/versions/read",
+        f"{_ML}/workspaces/models/versions/write",
+    ),
+    "registries": (
+        f"{_ML}/registries/read",
+        f"{_ML}/registries/assets/read",
+        f"{_ML}/registries/assets/write",
+    ),
+}
+"""On the account, by what it is."""
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,127}")
 _NUMBER = re.compile(r"[1-9][0-9]{0,8}")
@@ -229,6 +251,21 @@ class AzureMlRegistry:
             )
         self._store.probe("mlgov-check")
         return f"Azure ML answers as {self.namespace}; store is writable."
+
+    def missing_permissions(self) -> list[str]:
+        """Return what the connection's identity may not do and has to; empty for nothing.
+
+        Raises:
+            RegistryError: It cannot be asked.
+            RegistryUnavailableError: Azure cannot be reached; a retry may help.
+        """
+        account = self._terms.account
+        kind = "registries" if "/registries/" in account else "workspaces"
+        store = storage_id(self._arm.get(account) or {}, account, self._store)
+        return [
+            *missing_rights(self._arm, account, ACTIONS[kind]),
+            *missing_rights(self._arm, store, (), STORE_DATA_ACTIONS),
+        ]
 
     def _path(self, name: str, version: str) -> str:
         return f"{self._terms.account}/models/{name}/versions/{version}"

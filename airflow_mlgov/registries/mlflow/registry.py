@@ -218,6 +218,10 @@ class MlflowRegistry:
             client.search_registered_models(max_results=1)
         return f"MLflow answers at {self.namespace}."
 
+    def missing_permissions(self) -> list[str]:
+        """Return nothing: MLflow has no question about what one may do."""
+        return []
+
     def _stored(self, client: MlflowClient, name: str, model_dir: Path, manifest: Manifest) -> str:
         """Return the run that holds the model folder whole, from an earlier try or a new one."""
         experiment_id = self._experiment_id(client)

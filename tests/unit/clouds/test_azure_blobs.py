@@ -15,6 +15,7 @@ from airflow_mlgov.clouds.azure import AzureSession, BlobStore, Kinds
 from airflow_mlgov.errors import (
     ArtefactError,
     ConfigurationError,
+    DataError,
     PlatformError,
     PlatformUnavailableError,
 )
@@ -75,11 +76,12 @@ def test_what_is_stored_comes_back(store: BlobStore, tmp_path: Path) -> None:
 
 
 def test_a_file_of_the_same_size_is_trusted_where_asked(store: BlobStore, tmp_path: Path) -> None:
-    put(store, "x", b"old")
-    store.upload("x", file(tmp_path, b"new"), trust_size=True)
-    assert store.read(store.name_of("x")) == b"old"
-    store.upload("x", file(tmp_path, b"new"))
-    assert store.read(store.name_of("x")) == b"new"
+    put(store, "a/x", b"old")
+    store.send(store.url_of("a"), {"x": file(tmp_path, b"new"), "b/y": file(tmp_path, b"new")})
+    assert store.read(store.name_of("a/x")) == b"old"
+    assert store.read(store.name_of("a/b/y")) == b"new"
+    store.upload("a/x", file(tmp_path, b"new"))
+    assert store.read(store.name_of("a/x")) == b"new"
 
 
 def test_the_first_object_is_named(store: BlobStore) -> None:
@@ -193,3 +195,67 @@ def test_an_address_is_taken_apart(url: str, parts: tuple[str, ...]) -> None:
     got = (store.account, store.container, store.prefix, store.protocol, store.suffix)
     assert got == parts
     assert store.name_of("x") == (f"{parts[2]}/x" if parts[2] else "x")
+
+
+def test_a_file_is_located_with_its_size_and_version(store: BlobStore) -> None:
+    beside = store.name_of("") + "beside/loans 1.csv"  # of the container, not beneath the folder
+    store._client().upload_blob(beside, b"a,b", overwrite=True)
+    url = store.url_of("").removesuffix(store.name_of("")) + beside
+    (found,) = store.located(url)
+    assert (found.uri, found.size_bytes) == (url, 3)
+    assert store.located(url) == [found]
+    store._client().upload_blob(beside, b"a,c", overwrite=True)
+    (changed,) = store.located(url)
+    assert changed.version not in {found.version, "", "None"}
+    assert '"' not in changed.version
+
+
+def test_all_beneath_a_folder_is_located(store: BlobStore) -> None:
+    put(store, "in/a.csv", b"1")
+    put(store, "in/deep", b"", hdi_isfolder="true")
+    put(store, "in/deep/b.csv", b"12")
+    put(store, "in/deep/c.csv", b"123")
+    put(store, "in2/d.csv", b"1234")
+    found = store.located(store.url_of("in/"))
+    assert [(each.uri, each.size_bytes) for each in found] == [
+        (store.url_of("in/a.csv"), 1), (store.url_of("in/deep/b.csv"), 2),
+        (store.url_of("in/deep/c.csv"), 3),
+    ]  # fmt: skip
+    assert [store.located(each.uri) for each in found] == [[each] for each in found]
+
+
+@pytest.mark.parametrize(
+    ("path", "says"),
+    [
+        ("nowhere.csv", "Nothing stands at"), ("in", "folder ends in '/'"),
+        ("nowhere/", "Nothing stands at"), ("in/deep", "Nothing stands at"),
+        ("in/../in/a.csv", "no plain address"), ("in//a.csv", "no plain address"),
+        ("in/a%20b.csv", "no plain address"), ("in/a.csv?sv=1&sig=secret", "no plain address"),
+        ("odd/", "cannot be said in an address"),
+    ],
+)  # fmt: skip
+def test_what_is_not_there_or_no_address_is_not_located(
+    path: str, says: str, store: BlobStore
+) -> None:
+    put(store, "in/a.csv", b"1")
+    put(store, "in/deep", b"", hdi_isfolder="true")
+    put(store, "odd/a%20b.csv", b"1")
+    with pytest.raises(DataError, match=says) as caught:
+        store.located(store.url_of(path))
+    assert not caught.value.retryable
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://bank.blob.core.windows.net/mlgov/in/a.csv", "s3://mlgov/a.csv", "/etc/passwd",
+        "https://bank.blob.core.windows.net/mlgov/a.csv?sig=secret",
+    ],
+)  # fmt: skip
+def test_what_is_elsewhere_is_not_located(url: str, store: BlobStore) -> None:
+    with pytest.raises(DataError, match="read no other container") as caught:
+        store.located(url)
+    assert "secret" not in str(caught.value)
+    with pytest.raises(DataError, match="read no other container"):
+        store.located(store.url_of("x").replace(f"/{CONTAINER}/", f"/{CONTAINER}2/"))

@@ -6,9 +6,11 @@ import json
 import re
 from pathlib import Path
 
+from airflow_mlgov.clouds.azure import STORE_DATA_ACTIONS
 from airflow_mlgov.platforms.azureml import AzureMlPlatform, rights
 from airflow_mlgov.policy.platforms_file import read_platforms
 from airflow_mlgov.registries.azureml import AzureMlRegistry
+from airflow_mlgov.registries.azureml.registry import ACTIONS
 
 PAGE = (Path(__file__).parents[3] / "docs/how-to/train-on-azure.md").read_text()
 
@@ -29,5 +31,8 @@ def test_the_example_is_a_platform_file(tmp_path: Path) -> None:
 
 def test_the_role_holds_what_doctor_asks_about() -> None:
     role = json.loads(block("json"))
-    assert role["Actions"] == [*rights.ACTIONS, *rights.STORE_ACTIONS]
-    assert role["DataActions"] == [*rights.STORE_DATA_ACTIONS]
+    asked = dict.fromkeys([*rights.ACTIONS, *ACTIONS["workspaces"], *rights.STORE_ACTIONS])
+    assert role["Actions"] == list(asked)
+    assert role["DataActions"] == [*STORE_DATA_ACTIONS]
+    for action in ACTIONS["registries"][:2]:
+        assert action.removeprefix("Microsoft.MachineLearningServices/") in PAGE

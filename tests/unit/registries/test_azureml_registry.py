@@ -8,7 +8,7 @@ from typing import Any
 
 import azureml_server
 import pytest
-from azureml_account import ACCOUNT, CONTAINER, REGISTRY, WORKSPACE
+from azureml_account import ACCOUNT, CONTAINER, REGISTRY, STORAGE, WORKSPACE
 from azurite import azurite
 from registry_contract import TAGS, RegistryContract
 
@@ -259,3 +259,22 @@ def test_doctor_sees_account_and_store(azure, registry) -> None:
     nowhere = AzureMlRegistry(azure.registry_terms(account=WORKSPACE.replace("bank", "no")))
     with pytest.raises(RegistryError, match="there is no /subscriptions"):
         nowhere.check()
+
+
+@pytest.mark.parametrize(
+    ("account", "action"),
+    [(WORKSPACE, "workspaces/models/versions/write"), (REGISTRY, "registries/assets/write")],
+)
+def test_missing_permissions_are_named(account: str, action: str, azure) -> None:
+    registry = AzureMlRegistry(azure.registry_terms(account=account))
+    everything = azure.permissions[WORKSPACE]
+    azure.permissions[account] = everything
+    assert registry.missing_permissions() == []
+    azure.permissions[account] = [{"actions": ["*/read"]}]
+    azure.permissions[STORAGE] = [{"dataActions": ["*"], "notDataActions": ["*/blobs/delete"]}]
+    writing, deleting = registry.missing_permissions()
+    assert writing == f"Microsoft.MachineLearningServices/{action} on {account}"
+    assert deleting.endswith(f"/blobs/delete on {STORAGE}")
+    azure.denied.append("Authorization")
+    with pytest.raises(RegistryError):
+        registry.missing_permissions()

@@ -21,6 +21,10 @@ class TestMlflow(RegistryContract):
     def registry(self, database: Path) -> MlflowRegistry:
         return MlflowRegistry(f"sqlite:///{database}")
 
+    def test_doctor_sees_that_it_answers(self, registry: MlflowRegistry) -> None:
+        assert registry.check() == f"MLflow answers at {registry.namespace}."
+        assert registry.missing_permissions() == []
+
 
 class TestFolder(RegistryContract):
     @pytest.fixture
