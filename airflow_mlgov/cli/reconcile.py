@@ -46,8 +46,9 @@ def reconcile_command() -> ActionCommand:
         option("url", "Address of the api-server (default: [api] base_url)"),
         option(
             "registry",
-            "Airflow connection of the model registry",
-            default="mlflow_default",
+            "Registry of the platform file, or Airflow connection of type mlflow; may be given "
+            "several times (default: mlflow_default)",
+            action="append",
         ),
         ARG_OUTPUT,
         description=f"The api-server is read with the token in {TOKEN_VARIABLE}; a user who may "
@@ -62,14 +63,15 @@ def reconcile(args: Namespace) -> None:
     from airflow_mlgov.hooks.lineage_outbox import open_lineage_records
     from airflow_mlgov.service.reconcile import Scope
     from airflow_mlgov.service.reconcile import reconcile as compare
-    from airflow_mlgov.wiring import open_governance, open_registry
+    from airflow_mlgov.wiring import open_either, open_governance, open_registries
 
     scope = Scope(args.model, _moment(args.since), args.repair_alias)
     cli_token()  # refused before anything is read
     airflow = AirflowApi(api_server_address(args.url), cli_token)
     lineage = open_lineage_records()
-    registry = open_registry(args.registry)
-    compared = compare(open_governance(), airflow, registry, scope, lineage)
+    registries = open_registries(args.registry or "mlflow_default")
+    gov = open_governance()
+    compared = compare(gov, airflow, registries, scope, lineage, open_jobs=open_either)
     if args.output in FOR_PROGRAMS:
         print_rows([_as_json(compared)], args.output)
     else:

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 class ReconcileOperator(BaseOperator):
     """Look for what the ledger cannot prove of itself: that nothing was left out.
 
-    Runs, tasks and audit log of Airflow, read through its REST API, and the registry's aliases are
-    compared with the ledger. What is said differently becomes a finding. See
+    Runs, tasks and audit log of Airflow, read through its REST API, the registry's aliases and the
+    jobs of clouds are compared with the ledger. What is said differently becomes a finding. See
     ``docs/how-to/reconcile.md``.
 
     Args:
@@ -61,14 +61,14 @@ class ReconcileOperator(BaseOperator):
         from airflow_mlgov.hooks.lineage_outbox import open_lineage_records
         from airflow_mlgov.records.clock import to_text
         from airflow_mlgov.service.reconcile import Scope, reconcile
-        from airflow_mlgov.wiring import open_governance, open_registries
+        from airflow_mlgov.wiring import open_either, open_governance, open_registries
 
         with governed_run():
             airflow = AirflowServerHook(self.airflow_conn_id).get_conn()
-            first, *also = open_registries(self.registry)
+            registries = open_registries(self.registry)
             scope = Scope(self.model, repair=self.repair_alias, source=source_of(context))
             gov, lineage = open_governance(), open_lineage_records()
-            compared = reconcile(gov, airflow, first, scope, lineage, also=also)
+            compared = reconcile(gov, airflow, registries, scope, lineage, open_jobs=open_either)
         for found in compared.found:
             self.log.warning(
                 "%s (%s): %s %s",

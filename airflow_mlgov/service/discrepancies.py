@@ -18,7 +18,7 @@ from airflow_mlgov.service.on_record import Asked, OnRecord
 
 TASK, GATE, EVIDENCE = "reconcile.task", "reconcile.gate", "reconcile.evidence"
 VANISHED, ENTRY, CHANGE = "reconcile.vanished", "reconcile.entry", "reconcile.change"
-ALIAS, STATUS = "reconcile.alias", "reconcile.status"
+ALIAS, STATUS, JOB = "reconcile.alias", "reconcile.status", "reconcile.job"
 
 UNCOUNTED = "its approval cannot be counted: its policy pack, or the model's rules, are missing"
 
@@ -46,7 +46,7 @@ class Discrepancy:
     @property
     def is_lasting(self) -> bool:
         """Whether it is about how things stand now, and not about what once happened."""
-        return self.test in {ALIAS, STATUS}
+        return self.test in {ALIAS, STATUS, JOB}
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from typing import TypeAlias
 
 from airflow_mlgov.policy.inventory import Mode
 from airflow_mlgov.policy.tally import Decision
+from airflow_mlgov.records.clock import from_text
 from airflow_mlgov.records.digest import Digest
 from airflow_mlgov.records.kinds import KeyRole
 from airflow_mlgov.records.source import Source
@@ -215,6 +216,22 @@ class OnRecord:
             return Mode(entry.body["mode"])
         known = self._inventory.get(entry.model)
         return known.mode if known else None
+
+
+def last_complete_end(view: LedgerView, model: str | None, now: datetime) -> datetime | None:
+    """Return up to when the last comparison went that left nothing unchecked; None if none did.
+
+    Args:
+        view: Verified ledger.
+        model: What is to be compared: one model, or everything.
+        now: A task can write such an entry: one that ends later would leave nothing to compare.
+    """
+    complete = [
+        from_text(entry.body["until"])
+        for entry in view.select("reconciled")
+        if entry.model in {"", model} and not entry.body["unchecked"]
+    ]
+    return max((until for until in complete if until <= now), default=None)
 
 
 def _asked(gov: Governance, view: LedgerView) -> list[Asked]:

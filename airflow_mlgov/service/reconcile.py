@@ -1,8 +1,8 @@
 """Reconciling: what the ledger cannot prove of itself, that nothing was left out, is looked for.
 
-Airflow's runs and audit log, lineage and the registry's aliases are compared with the ledger. What
-is said differently becomes a finding; what could not be compared is said too, and is not taken for
-right.
+Airflow's runs and audit log, lineage, the registry's aliases and the jobs of clouds are compared
+with the ledger. What is said differently becomes a finding; what could not be compared is said too,
+and is not taken for right.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from airflow_mlgov.errors import (
 )
 from airflow_mlgov.policy.tally import Decision
 from airflow_mlgov.records.canonical import signable_text
-from airflow_mlgov.records.clock import from_text, to_text
+from airflow_mlgov.records.clock import to_text
 from airflow_mlgov.records.governance import Finding, Severity
 from airflow_mlgov.records.people import Person
 from airflow_mlgov.records.source import Source
@@ -45,9 +45,10 @@ from airflow_mlgov.service.discrepancies import (
 )
 from airflow_mlgov.service.findings import all_findings, finding_id
 from airflow_mlgov.service.governance import Governance
-from airflow_mlgov.service.ledger import EntryDraft, LedgerView, SealedReceipt
+from airflow_mlgov.service.ledger import EntryDraft, SealedReceipt
 from airflow_mlgov.service.lineage_gaps import LineageRecords
-from airflow_mlgov.service.on_record import APART, Asked, OnRecord
+from airflow_mlgov.service.lone_jobs import OpenJobs, jobs_without_end, judge_job
+from airflow_mlgov.service.on_record import APART, Asked, OnRecord, last_complete_end
 from airflow_mlgov.service.ports import Registry
 from airflow_mlgov.service.suspects import (
     RowSuspect,
@@ -138,11 +139,11 @@ class Reconciliation:
 def reconcile(
     gov: Governance,
     airflow: AirflowRecords,
-    registry: Registry,
+    registries: Sequence[Registry],
     scope: Scope,
     lineage: LineageRecords | None = None,
     *,
-    also: Sequence[Registry] = (),
+    open_jobs: OpenJobs | None = None,
 ) -> Reconciliation:
     """Compare Airflow, registry and lineage with the ledger, open findings, put that on record.
 
@@ -153,10 +154,10 @@ def reconcile(
     Args:
         gov: With the writer's key.
         airflow: What Airflow says.
-        registry: Where the models' versions live.
+        registries: Where the models' versions live.
         scope: What to compare.
         lineage: What lineage says; None if nobody can say that, and it is not compared.
-        also: Further registries.
+        open_jobs: What tells whether jobs go on that no task waits for; None to leave them out.
 
     Raises:
         UnknownSubjectError: The inventory has no such model; a retry does not help.
@@ -172,7 +173,9 @@ def reconcile(
         comparison.read_lineage()
     comparison.judge_again()
     comparison.check_entries()
-    for each in (registry, *also):
+    if open_jobs is not None:
+        comparison.check_jobs(open_jobs)
+    for each in registries:
         with comparison.as_far_as_possible("Registry", RegistryUnavailableError):
             comparison.check_registry(each)
     return comparison.put_on_record()
@@ -192,8 +195,8 @@ class _Comparison:
         self.until = gov.clock.now()
         self.view = gov.ledger.view()
         self.record = OnRecord(gov, self.view)
-        last_end = _last_end(self.view, scope.model, self.until)
-        self.since = scope.since or last_end or self.record.begun_at
+        last_end = last_complete_end(self.view, scope.model, self.until)
+        self.since = scope.since or (last_end - OVERLAP if last_end else self.record.begun_at)
         self.version = ""
         self.counts: Counter[str] = Counter(
             dict.fromkeys(("runs", "tasks", "gates", "changes", "entries", "aliases"), 0)
@@ -251,6 +254,15 @@ class _Comparison:
         self.counts["entries"] = len(self.view.leaves)
         for violation in self.view.violations:
             self._keep(judge_entry(violation, self.view.leaves[violation.index]))
+
+    def check_jobs(self, open_jobs: OpenJobs) -> None:
+        """Look for jobs that go on, and that no task waits for."""
+        self.counts["jobs"] = 0
+        with self.as_far_as_possible("Airflow", AirflowUnavailableError, AirflowRefusedError):
+            for job in jobs_without_end(self.view, self.until - GATES_KEPT):
+                if self.scope.model in {None, job.model}:
+                    self._keep(*judge_job(job, self.airflow, open_jobs, self.until))
+                    self.counts["jobs"] += 1
 
     def check_registry(self, registry: Registry) -> None:
         """Compare aliases, and put them back if that was asked for; then what is shown approved."""
@@ -383,15 +395,3 @@ class _Comparison:
     def _times_closed(self, id_: str) -> str:
         closed = self.view.select("finding.closed")
         return str(sum(entry.body["finding"] == id_ for entry in closed))
-
-
-def _last_end(view: LedgerView, model: str | None, now: datetime) -> datetime | None:
-    """Return from when on to compare: some time before the end of the last complete comparison."""
-    complete = [
-        from_text(entry.body["until"])
-        for entry in view.select("reconciled")
-        if entry.model in {"", model} and not entry.body["unchecked"]
-    ]
-    # A task can write such an entry: one that ends in the future would leave nothing to compare.
-    ends = [until for until in complete if until <= now]
-    return max(ends) - OVERLAP if ends else None

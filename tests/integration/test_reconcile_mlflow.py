@@ -50,7 +50,7 @@ def promoted(world: Any, told: Any, tmp_path: Path) -> Any:
 
 
 def compare(world: Any, told: Any, *, repair: bool = False) -> Reconciliation:
-    return reconcile(world.gov, told, world.registry, Scope(repair=repair))
+    return reconcile(world.gov, told, [world.registry], Scope(repair=repair))
 
 
 def test_an_alias_that_is_moved_with_mlflows_own_client(

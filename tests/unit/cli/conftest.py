@@ -86,4 +86,5 @@ def governed(candidate, monkeypatch):
     """A world that the commands see instead of the settings' one."""
     monkeypatch.setattr(wiring, "open_governance", lambda: candidate.gov)
     monkeypatch.setattr(wiring, "open_registry", lambda conn_id: candidate.registry)
+    monkeypatch.setattr(wiring, "open_registries", lambda names: [candidate.registry])
     return candidate

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-import pytest
+from datetime import timedelta
 
+import pytest
+from folder_registry import FolderRegistry
+
+from airflow_mlgov import wiring
 from airflow_mlgov.cli.api_server import TOKEN_VARIABLE
 from airflow_mlgov.records.clock import SystemClock
+from airflow_mlgov.records.digest import Digest
 from airflow_mlgov.service.airflow_records import Step
+from airflow_mlgov.service.ledger import EntryDraft
+from airflow_mlgov.wiring import registries
 
 
 @pytest.fixture
@@ -45,6 +52,21 @@ def test_what_is_said_differently_ends_with_1(governed, told, airflow):
     assert [row["finding"] for row in listed.json] == [found["finding"]]
 
 
+def test_a_job_whose_platform_is_not_in_the_file_any_more_is_not_taken_for_right(
+    governed, told, airflow
+):
+    body = {"job": "mlgov-1", "platform": "frankfurt", "passed": True}
+    digest = str(Digest.of(b"request"))
+    rest = {"request_sha256": digest, "policy_sha256": digest, "controls": []}
+    draft = EntryDraft("job.examined", "retail_pd", None, {**body, **rest}, ("mlgov-1",))
+    governed.gov.ledger.append(draft)
+    governed.clock.moment += timedelta(hours=1)
+    ended = airflow("reconcile", "--output", "json")
+    assert ended.code == 1
+    (said,) = ended.json[0]["unchecked"]
+    assert said.startswith("Job mlgov-1 on platform frankfurt: ")
+
+
 def test_a_finding_on_a_model_is_listed_without_a_version(governed, told, airflow):
     told.tell("score", Step.SCORING, "success", fields={"model": "retail_pd"})
     told.dag_id = "unknown"
@@ -78,6 +100,23 @@ def test_an_alias_is_put_back_only_when_asked(governed, told, airflow):
     ended = airflow("reconcile", "--repair-alias", "--output", "json")
     assert ended.json[0]["found"][0]["repair"] == "repaired: it points to version 1 again"
     assert governed.registry.aliases["retail_pd", "champion"] == "1"
+
+
+def test_several_registries_are_compared(governed, told, airflow, monkeypatch, tmp_path):
+    elsewhere = FolderRegistry(tmp_path / "elsewhere", "folder://elsewhere")
+    opened = {"mlflow_default": governed.registry, "here": governed.registry, "there": elsewhere}
+    monkeypatch.setattr("airflow_mlgov.wiring.registries.open_registry", opened.__getitem__)
+    monkeypatch.setattr(wiring, "open_registries", registries.open_registries)
+    governed.train()
+    (version,) = governed.registry.held
+    elsewhere.held.append(version)
+    elsewhere.aliases["retail_pd", "champion"] = version.version  # of which no promotion knows
+    assert airflow("reconcile").code == 0
+    assert airflow("reconcile", "--registry", "here").code == 0
+    ended = airflow("reconcile", "--registry", "here", "--registry", "there", "--output", "json")
+    assert ended.code == 1
+    (found,) = ended.json[0]["found"]
+    assert found["test"] == "reconcile.alias"
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,7 +14,10 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from airflow_mlgov import ReconcileOperator
 from airflow_mlgov.hooks.airflow_server import AirflowServerHook
+from airflow_mlgov.records.digest import Digest
 from airflow_mlgov.service.airflow_records import Step
+from airflow_mlgov.service.job_platform import JobState
+from airflow_mlgov.service.ledger import EntryDraft
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -71,6 +75,24 @@ def test_new_findings_fail_it_once(candidate: Any, told: Any, run: Any) -> None:
     with pytest.raises(AirflowFailException, match="Findings were opened: F-"):
         run()
     assert len(run()["findings"]) == 1
+
+
+def test_jobs_that_no_task_waits_for_are_looked_for(
+    candidate: Any, run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    body = {"job": "mlgov-1", "platform": "frankfurt", "passed": True}
+    digest = str(Digest.of(b"request"))
+    rest = {"request_sha256": digest, "policy_sha256": digest, "controls": []}
+    draft = EntryDraft("job.examined", "retail_pd", None, {**body, **rest}, ("mlgov-1",))
+    candidate.gov.ledger.append(draft)
+    candidate.clock.moment += timedelta(hours=1)
+    jobs = SimpleNamespace(
+        find=lambda key: f"job {key}", poll=lambda _: SimpleNamespace(state=JobState.RUNNING)
+    )
+    monkeypatch.setattr("airflow_mlgov.wiring.open_either", lambda *_: jobs)
+    with pytest.raises(AirflowFailException, match="Findings were opened: F-"):
+        run()
+    assert run()["counts"]["jobs"] == 1
 
 
 def test_what_could_not_be_compared_is_tried_again(told: Any, run: Any) -> None:

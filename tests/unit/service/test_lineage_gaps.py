@@ -70,7 +70,7 @@ def lineage(candidate):
 
 def compare(world, told, lineage, since=None):
     world.clock.moment += timedelta(minutes=10)
-    return reconcile(world.gov, told, world.registry, Scope(since=since), lineage)
+    return reconcile(world.gov, told, [world.registry], Scope(since=since), lineage)
 
 
 def gaps(compared):

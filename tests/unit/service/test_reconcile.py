@@ -40,7 +40,7 @@ LATER = timedelta(minutes=10)
 
 def compare(world, told, also=(), **scope):
     world.clock.moment += LATER
-    return reconcile(world.gov, told, world.registry, Scope(**scope), also=also)
+    return reconcile(world.gov, told, [world.registry, *also], Scope(**scope))
 
 
 def found(world, told, **scope) -> list[str]:
