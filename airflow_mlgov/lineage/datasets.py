@@ -131,6 +131,7 @@ class ModelFacts:
         files: Number of its files.
         size_bytes: Length of these together.
         fields: What it takes, as (name, type), from its signature.
+        registry_uri: Its address there, without credentials.
     """
 
     registry: str
@@ -140,6 +141,7 @@ class ModelFacts:
     files: int | None = None
     size_bytes: int | None = None
     fields: tuple[tuple[str, str], ...] = ()
+    registry_uri: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,6 +230,7 @@ def write_model(model: ModelRef, facts: ModelFacts, learnt_from: Sequence[DataRe
                 "files": facts.files,
                 "size_bytes": facts.size_bytes,
                 **_in_registry(model, facts.registry),
+                "registry_uri": facts.registry_uri,
             }
         ),
     }

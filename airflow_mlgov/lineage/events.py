@@ -18,7 +18,7 @@ register.<source> -> raw data -> prepare -> data -> train -> model version -> va
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from airflow_mlgov.lineage import datasets, facets
@@ -88,6 +88,28 @@ class Training:
 
 
 @dataclass(frozen=True, slots=True)
+class Job:
+    """A job of a cloud that a task's work ran as.
+
+    Attributes:
+        kind: Whose it is (``sagemaker``).
+        key: Name that it was submitted under.
+        native_id: What the vendor calls it.
+        console_url: Where people look at it.
+    """
+
+    kind: str
+    key: str
+    native_id: str
+    console_url: str
+
+    @property
+    def facets(self) -> Facets:
+        """What the run of the task that waits for it states."""
+        return {"externalQuery": facets.external_query(self.native_id, self.kind)}
+
+
+@dataclass(frozen=True, slots=True)
 class Trained:
     """What came of a training.
 
@@ -97,6 +119,7 @@ class Trained:
         inputs: Digest of each input by the name that the script knows it by.
         evidence: Digest of the training record.
         entry_key: Of the ledger entry ``model.trained``.
+        job: What it ran as elsewhere; None if it ran in the task itself.
     """
 
     model: ModelRef
@@ -104,6 +127,7 @@ class Trained:
     inputs: Mapping[str, Digest]
     evidence: Digest
     entry_key: str
+    job: Job | None = None
 
 
 def register_source(source: Dataset) -> StepLineage:
@@ -185,6 +209,7 @@ def _training(training: Training, trained: Trained) -> Facet:
         ],
         "evidence_sha256": str(trained.evidence),
         "entry_key": trained.entry_key,
+        **({"job": asdict(trained.job)} if trained.job else {}),
     }
 
 

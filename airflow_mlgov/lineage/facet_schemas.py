@@ -24,8 +24,8 @@ PUBLISHED = MappingProxyType(
         "mlgov_checkpoint": "1-0-0/MlgovCheckpointRunFacet",
         "mlgov_deployment": "1-0-0/MlgovDeploymentDatasetFacet",
         "mlgov_governed": "1-0-0/MlgovGovernedRunFacet",
-        "mlgov_model": "1-0-0/MlgovModelDatasetFacet",
-        "mlgov_training": "1-0-0/MlgovTrainingRunFacet",
+        "mlgov_model": "1-0-1/MlgovModelDatasetFacet",
+        "mlgov_training": "1-0-1/MlgovTrainingRunFacet",
         "mlgov_validation": "1-0-0/MlgovValidationRunFacet",
     }
 )

@@ -46,6 +46,7 @@ CLASSES = MappingProxyType(
         "datasetType": ("dataset_type_dataset", "DatasetTypeDatasetFacet"),
         "documentation": ("documentation_dataset", "DocumentationDatasetFacet"),
         "executionParameters": ("execution_parameters_run", "ExecutionParametersRunFacet"),
+        "externalQuery": ("external_query_run", "ExternalQueryRunFacet"),
         "inputStatistics": ("input_statistics_input_dataset", "InputStatisticsInputDatasetFacet"),
         "jobType": ("job_type_job", "JobTypeJobFacet"),
         "outputStatistics": (
@@ -223,6 +224,11 @@ def execution_parameters(values: Mapping[str, Any]) -> Facet:
             {"key": key, "name": key, "value": _short(_text(value))} for key, value in listed
         ]
     }
+
+
+def external_query(native_id: str, kind: str) -> Facet:
+    """Return ``externalQuery``: what a run did elsewhere, by the vendor's id and whose it is."""
+    return {"externalQueryId": native_id, "source": kind}
 
 
 def source_code_location(path: str, digest: Digest | None) -> Facet:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from airflow_mlgov.service.allow_use import AnyClearance
     from airflow_mlgov.service.approvals import Standing
     from airflow_mlgov.service.governance import Governance
-    from airflow_mlgov.service.ledger import LedgerView, SealedReceipt
+    from airflow_mlgov.service.ledger import LedgerView, SealedEntry, SealedReceipt
     from airflow_mlgov.service.ports import RegistryVersion
     from airflow_mlgov.service.trained import TrainedModel
     from airflow_mlgov.service.validate_model import Validated, Validation
@@ -94,16 +94,31 @@ def approval_in_use(
     gov: Governance, view: LedgerView, *, model: str, target: str, alias: str
 ) -> ApprovalRef | None:
     """Return the approval under which the last promotion to an alias was made, or None."""
+    for entry in reversed(view.select("model.promoted", model=model)):
+        if entry.version and (entry.body["target"], entry.body["alias"]) == (target, alias):
+            return used_under(gov, view, entry)
+    return None
+
+
+def used_under(gov: Governance, view: LedgerView, entry: SealedEntry) -> ApprovalRef:
+    """Return what a promotion or use rests on, as its own entry states it.
+
+    Args:
+        gov: Governance.
+        view: Verified ledger.
+        entry: ``model.promoted`` or ``model.scored``.
+
+    Raises:
+        VersionNotFoundError: The version was never registered; a retry does not help.
+    """
     from airflow_mlgov.lineage.datasets import ApprovalRef
     from airflow_mlgov.records.digest import Digest
 
-    for entry in reversed(view.select("model.promoted", model=model)):
-        body = entry.body
-        if entry.version and (body["target"], body["alias"]) == (target, alias):
-            version = version_on_record(gov, view, model, entry.version)
-            request = Digest.parse(body["request_sha256"])
-            return ApprovalRef(version, target, request, "breakglass" in body)
-    return None
+    if entry.version is None:
+        raise VersionNotFoundError(f"Entry {entry.index} names no version.")
+    version = version_on_record(gov, view, entry.model, entry.version)
+    request = Digest.parse(entry.body["request_sha256"])
+    return ApprovalRef(version, entry.body["target"], request, "breakglass" in entry.body)
 
 
 def training_data(gov: Governance, trained: TrainedModel) -> list[DataRef]:
@@ -123,10 +138,10 @@ def training_data(gov: Governance, trained: TrainedModel) -> list[DataRef]:
 def trained_version(gov: Governance, trained: TrainedModel) -> Trained:
     """Return what came of a training."""
     from airflow_mlgov.lineage.datasets import ModelFacts
-    from airflow_mlgov.lineage.events import Trained
+    from airflow_mlgov.lineage.events import Job, Trained
     from airflow_mlgov.policy.tiers import tier
 
-    entry, files = gov.model(trained.model), trained.manifest.files
+    entry, files, job = gov.model(trained.model), trained.manifest.files, trained.job
     facts = ModelFacts(
         registry=trained.registered.registry,
         variant=trained.variant,
@@ -135,6 +150,7 @@ def trained_version(gov: Governance, trained: TrainedModel) -> Trained:
         files=len(files),
         size_bytes=sum(file.size_bytes for file in files),
         fields=tuple((field["name"], field["type"]) for field in trained.signature["inputs"]),
+        registry_uri=trained.registered.uri,
     )
     return Trained(
         model=version_of(entry, trained.manifest.digest, trained.registered),
@@ -142,6 +158,7 @@ def trained_version(gov: Governance, trained: TrainedModel) -> Trained:
         inputs={used.name: used.sha256 for used in trained.inputs},
         evidence=trained.evidence,
         entry_key=trained.entry_key,
+        job=Job(**{name: job[name] for name in Job.__slots__}) if job else None,
     )
 
 

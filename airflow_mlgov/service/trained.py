@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +12,7 @@ from airflow_mlgov.records.manifest import Manifest
 from airflow_mlgov.records.people import Person
 from airflow_mlgov.records.source import Source
 from airflow_mlgov.service.contract import Outputs
+from airflow_mlgov.service.documents import document_bytes
 from airflow_mlgov.service.governance import Governance
 from airflow_mlgov.service.ledger import EntryDraft, Receipt, SealedReceipt
 from airflow_mlgov.service.ports import Registry, RegistryVersion
@@ -40,6 +40,7 @@ class TrainedModel:
         evidence: Digest of the training record.
         entry_key: Of ``model.trained``.
         receipt: Of ``model.registered``, under a signed checkpoint.
+        job: What the training record says of the job that it ran as; None if it ran in the task.
     """
 
     model: str
@@ -53,6 +54,7 @@ class TrainedModel:
     evidence: Digest
     entry_key: str
     receipt: SealedReceipt
+    job: Mapping[str, Any] | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Return what the task hands on, version 1; nothing is decided from it."""
@@ -128,7 +130,7 @@ def conclude(
     registered_name = gov.model(order.model).registered_name
     evidence, is_new = _evidence_of(order, gov, trained)
     if is_new:
-        gov.evidence.put(_document(trained.record))
+        gov.evidence.put(document_bytes(trained.record))
     registered = registry.register(
         registered_name,
         trained.outputs.model_dir,
@@ -148,6 +150,7 @@ def conclude(
         evidence=evidence,
         entry_key=entry_key,
         receipt=receipt,
+        job=trained.record.get("job"),
     )
 
 
@@ -174,17 +177,13 @@ def _task(source: Source) -> dict[str, Any]:
     return {name: value for name, value in source.as_json().items() if name != "try_number"}
 
 
-def _document(record: Mapping[str, Any]) -> bytes:
-    return json.dumps(record, sort_keys=True, ensure_ascii=True, allow_nan=False).encode("ascii")
-
-
 def _identity(
     order: TrainingOrder, manifest: Manifest, claim: Mapping[str, Any]
 ) -> tuple[str, ...]:
     """The same task of the same run that claims the same thing, whichever try it is."""
     source = order.source
     task = (source.dag_id, source.run_id, source.task_id, str(source.map_index))
-    return (order.model, *task, str(manifest.digest), str(Digest.of(_document(claim))))
+    return (order.model, *task, str(manifest.digest), str(Digest.of(document_bytes(claim))))
 
 
 def _claim(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -205,7 +204,7 @@ def _evidence_of(order: TrainingOrder, gov: Governance, trained: Trained) -> tup
     for entry in entries:
         if entry.key == key:
             return Digest.parse(entry.body["evidence_sha256"]), False
-    return Digest.of(_document(trained.record)), True
+    return Digest.of(document_bytes(trained.record)), True
 
 
 def _tags(order: TrainingOrder, trained: Trained, evidence: Digest) -> dict[str, str]:

@@ -42,7 +42,7 @@ EVENTS = {
     "register.<source>": ("jobType", "", f"{WRITTEN} schema"),
     "ValidateDataOperator": ("test mlgov_checkpoint", CHECKED, WRITTEN),
     "TrainModelOperator": (
-        "sourceCodeLocation executionParameters mlgov_training mlgov_checkpoint",
+        "sourceCodeLocation executionParameters externalQuery mlgov_training mlgov_checkpoint",
         DATA,
         f"{WRITTEN} ownership tags schema columnLineage mlgov_model",
     ),
@@ -64,9 +64,11 @@ Where events go into the outbox, every event of a task of ours, and of a task th
 names, has `mlgov_governed`; the last one of a named task that uses a model also has the model
 version, its approval and the endpoint as inputs. `<dag>.<task>.by_hand` (a state that was set by
 hand) has `jobType` and `mlgov_governed`.
+`ScoreBatchOperator` states what `@task.governed` does, without `schema`.
 `@task.recorded` states its files as `@task.governed` does, without facets of ours. `schema` stands
 where columns are known, `columnLineage` where an input was validated before and has a column with
-the name of a field of the model's signature.
+the name of a field of the model's signature. `externalQuery` is the vendor's id of a job of a
+cloud, where a training or a scoring of batches ran as one; it stands on a FAIL too.
 """
 
 
@@ -76,8 +78,10 @@ def page() -> str:
         f"| `{run}` | {' | '.join(_listed(about) for about in places)} |"
         for run, places in EVENTS.items()
     ]
-    documents = [json.loads(file.read_text("utf-8")) for file in sorted(SCHEMAS.glob("*/*.json"))]
-    facets = ["\n".join(_described(document)) + "\n" for document in documents]
+    versions: dict[str, list[dict[str, Any]]] = {}
+    for file in sorted(SCHEMAS.glob("*/*.json"), key=lambda file: (file.name, file.parent.name)):
+        versions.setdefault(file.name, []).append(json.loads(file.read_text("utf-8")))
+    facets = ["\n".join(_described(*documents)) + "\n" for documents in versions.values()]
     return "\n".join([HEAD + "\n".join(rows) + "\n" + AFTER, *facets])
 
 
@@ -85,13 +89,18 @@ def _listed(keys: str) -> str:
     return ", ".join(f"`{key}`" for key in keys.split())
 
 
-def _described(document: dict[str, Any]) -> Iterator[str]:
+def _described(*documents: dict[str, Any]) -> Iterator[str]:
+    *earlier, document = documents
     ((key, _),) = document["properties"].items()
     name, *others = document["$defs"]
     facet = document["$defs"][name]
     yield f"## `{key}`\n"
     yield f"{facet['description']}\n"
     yield f"`{document['$id']}`\n"
+    for each in earlier:
+        before = each["$defs"][name]["allOf"][1]["properties"]
+        new = [field for field in facet["allOf"][1]["properties"] if field not in before]
+        yield f"`{each['$id']}`, which older events name, has no {_listed(' '.join(new))}.\n"
     yield from _table(facet["allOf"][1])
     for other in others:
         yield f"\n**{other}.** {document['$defs'][other]['description']}\n"

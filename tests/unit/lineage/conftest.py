@@ -18,7 +18,7 @@ from openlineage.client.serde import Serde
 
 from airflow_mlgov.lineage import datasets, emission, events
 from airflow_mlgov.lineage.datasets import ApprovalRef, DataRef, Deployment, ModelFacts, ModelRef
-from airflow_mlgov.lineage.events import StepLineage, Trained, Training
+from airflow_mlgov.lineage.events import Job, StepLineage, Trained, Training
 from airflow_mlgov.lineage.facets import Check
 from airflow_mlgov.operators.run_facts import RunFacts
 from airflow_mlgov.records.clock import to_text
@@ -63,7 +63,9 @@ CHECKS = (
         "stability.psi", passed=False, blocking=False, expected="warn above 0.10", actual="0.124"
     ),
 )
-TRAINING = Training("/dags/train.py", Digest.of(b"code"), {"C": 0.1, "bins": [1, 2]}, 42, "local")
+TRAINING = Training(
+    "/dags/train.py", Digest.of(b"code"), {"C": 0.1, "bins": [1, 2]}, 42, "frankfurt"
+)
 FACTS = ModelFacts(
     registry="mlflow",
     variant="candidate",
@@ -72,6 +74,13 @@ FACTS = ModelFacts(
     files=2,
     size_bytes=4_096,
     fields=(("LIMIT_BAL", "double"), ("AGE", "long"), ("UTILISATION", "double")),
+    registry_uri="mlflow://127.0.0.1:5000/retail_pd/7",
+)
+JOB = Job(
+    kind="sagemaker",
+    key="mlgov-0123456789abcdef0123",
+    native_id="arn:aws:sagemaker:eu-central-1:123456789012:training-job/mlgov-0123456789abcdef0123",
+    console_url="https://eu-central-1.console.aws.amazon.com/sagemaker/home?region=eu-central-1#/jobs/mlgov-0123456789abcdef0123",
 )
 TRAINED = Trained(
     model=MODEL,
@@ -79,6 +88,7 @@ TRAINED = Trained(
     inputs={"development": Digest.of(b"raw")},
     evidence=Digest.of(b"training record"),
     entry_key=str(Digest.of(b"entry")),
+    job=JOB,
 )
 DEPLOYMENT = Deployment("mlflow", "champion", "2026-11-23T10:00:01.000Z", Digest.of(b"before"))
 VALIDATION = {
@@ -152,7 +162,7 @@ def finished_steps() -> dict[str, StepLineage]:
             RAW, dataset="taiwan_credit", evidence=DATA_EVIDENCE, checks=CHECKS[:1]
         ).stating(mlgov_checkpoint=ledger("data.validated")),
         "train": events.train([RAW], TRAINING, TRAINED).stating(
-            mlgov_checkpoint=ledger("model.registered")
+            **JOB.facets, mlgov_checkpoint=ledger("model.registered")
         ),
         "validate_model": events.validate_model(
             [MODEL], [RAW, HOLDOUT], evidence=REPORT, checks=CHECKS[1:]

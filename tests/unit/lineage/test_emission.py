@@ -43,7 +43,9 @@ def test_the_provider_gets_its_own_class(steps: dict[str, StepLineage]) -> None:
     made = emission.operator_lineage(steps["train"])
     assert isinstance(made, OperatorLineage)
     assert [dataset.name for dataset in made.outputs] == ["retail_pd/7"]
-    assert set(made.run_facets) == {"executionParameters", "mlgov_training", "mlgov_checkpoint"}
+    assert set(made.run_facets) == {
+        "executionParameters", "externalQuery", "mlgov_training", "mlgov_checkpoint"
+    }  # fmt: skip
     assert set(made.job_facets) == {"sourceCodeLocation"}
 
 

@@ -275,6 +275,41 @@ class TestElsewhere:
         assert "said by the script" in capsys.readouterr().out
         assert JobLink().get_link(woken, ti_key=None) == handle["console_url"]
 
+    def test_lineage_names_the_job_with_its_link_and_the_version_s_address(
+        self, jobs, operator, context, schemas, monkeypatch
+    ) -> None:
+        monkeypatch.setattr("airflow_mlgov.operators.lineage.is_listening", lambda: True)
+        wait = deferred(operator(platform="frankfurt"), context)
+        woken = operator(platform="frankfurt")
+        answer = woken.resume(context, event={"problem": "", "retryable": False}, **wait.kwargs)
+        event = lineage.complete_event(woken._lineage)
+        assert schemas.check_event(event, "train") > 6
+        handle, facets = wait.kwargs["handle"], event["run"]["facets"]
+        assert facets["externalQuery"]["externalQueryId"] == handle["native_id"]
+        assert facets["externalQuery"]["source"] == jobs.terms.kind
+        assert facets["mlgov_training"]["job"] == {
+            "kind": jobs.kind,
+            **{name: handle[name] for name in ("key", "native_id", "console_url")},
+        }
+        (output,) = event["outputs"]
+        assert output["facets"]["mlgov_model"]["registry_uri"] == answer["uri"]
+
+    @pytest.mark.parametrize("problem", ["the API is away", ""])
+    def test_lineage_of_a_training_that_fails_names_its_job(
+        self, jobs, operator, context, schemas, monkeypatch, problem
+    ) -> None:
+        monkeypatch.setattr("airflow_mlgov.operators.lineage.is_listening", lambda: True)
+        wait = deferred(operator("1 / 0", platform="frankfurt"), context)
+        woken = operator("1 / 0", platform="frankfurt")
+        with pytest.raises(AirflowException):
+            woken.resume(context, event={"problem": problem, "retryable": False}, **wait.kwargs)
+        event = lineage.complete_event(woken._lineage)
+        assert schemas.check_event(event, "train")
+        stated = event["run"]["facets"]["externalQuery"]
+        assert stated["externalQueryId"] == wait.kwargs["handle"]["native_id"]
+        assert len(event["inputs"]) == 1
+        assert event["outputs"] == []
+
     def test_a_retry_goes_on_with_the_same_job(self, jobs, operator, context) -> None:
         first, again = (deferred(operator(platform="frankfurt"), context).kwargs for _ in range(2))
         assert first == again
@@ -305,7 +340,7 @@ class TestElsewhere:
     def test_it_may_wait_in_the_worker(self, jobs, operator, context, capsys, monkeypatch) -> None:
         slept: list[float] = []
         clock = SimpleNamespace(sleep=slept.append)
-        monkeypatch.setattr("airflow_mlgov.operators.train_model.time", clock)
+        monkeypatch.setattr("airflow_mlgov.operators.job_operator.time", clock)
         jobs.course = [JobState.QUEUED, JobState.RUNNING, JobState.SUCCEEDED]
         answer = operator(platform="frankfurt", deferrable=False).execute(context)
         assert answer["metrics"] == {"auc": 0.7}
