@@ -78,6 +78,7 @@ SCENARIOS = {
     "wrong_version": REQUESTER,
     "reused": REQUESTER,
     "moved_alias": REQUESTER,
+    "batches": REQUESTER,
     "legacy": REQUESTER,
     "retrained": REQUESTER,
     "forged": REQUESTER,

@@ -1,4 +1,4 @@
-"""The demo's training scripts through the container entry point, laid out as each platform does.
+"""The demo's scripts through the container entry point, laid out as each platform does.
 
 Paths and variables are those of the platforms; that a platform really mounts them so is not shown.
 """
@@ -9,20 +9,31 @@ import ast
 import importlib
 import os
 import re
+import shutil
 import subprocess
 import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
 import pytest
 
 from airflow_mlgov.platforms.local import LocalPlatform
 from airflow_mlgov.records.digest import Digest
 from airflow_mlgov.service.artefacts import fingerprint_file, hash_directory
 from airflow_mlgov.service.container import entry_archive, entry_command, spec_document
+from airflow_mlgov.service.container_scoring import (
+    ScoringSpec,
+    SpecData,
+    score_command,
+    scoring_document,
+)
 from airflow_mlgov.service.contract import read_outputs
 from airflow_mlgov.service.provenance import describe_code
-from airflow_mlgov.service.training_platform import TrainingJob
+from airflow_mlgov.service.training_platform import ScriptJob
 
 DAGS = Path(__file__).parents[2] / "dags"
 CODE = DAGS / "retail_pd_model"
@@ -108,11 +119,14 @@ def development(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module", params=["train_scorecard", "train_boosting"])
 def at_home(request, development: Path, tmp_path_factory) -> tuple[str, Path]:
     """Return a script's name and what it leaves on a worker."""
-    output = tmp_path_factory.mktemp(request.param)
     inputs = {"development": str(development)}
     script = CODE / f"{request.param}.py"
-    LocalPlatform().run(TrainingJob(script, inputs, {}, SEED, output, 300.0, None, {}), print)
-    return script.name, output
+    return script.name, _run(script, inputs, tmp_path_factory.mktemp(request.param))
+
+
+def _run(script: Path, inputs: dict[str, str], output: Path) -> Path:
+    LocalPlatform().run(ScriptJob(script, inputs, {}, SEED, output, 300.0, None), print)
+    return output
 
 
 def _stage(root: Path, layout: Layout, script: str, data: Path) -> Digest:
@@ -161,6 +175,82 @@ def test_a_script_makes_the_same_version_in_every_container(
     assert made.metrics == read_outputs(expected).metrics
     assert f"{hash_directory(expected / 'model').digest}" in (output / "manifest.json").read_text()
     assert "statsmodels==" in (output / "environment.json").read_text()
+
+
+@pytest.fixture(scope="module")
+def scored_at_home(development: Path, tmp_path_factory) -> tuple[Path, bytes]:
+    """Return a model's folder and the scores that the example's script gives on a worker."""
+    script, folder = CODE / "train_scorecard.py", tmp_path_factory.mktemp("card")
+    model = _run(script, {"development": str(development)}, folder) / "model"
+    inputs = {"model": str(model), "data": str(development)}
+    scores = _run(CODE / "score_clients.py", inputs, tmp_path_factory.mktemp("scores"))
+    return model, (scores / "scores.csv").read_bytes()
+
+
+@pytest.fixture
+def package(scored_at_home, development: Path, tmp_path: Path) -> tuple[Path, Digest]:
+    """Put there what a platform stages of a scoring job."""
+    folder = tmp_path / "opt" / "ml" / "model"
+    shutil.copytree(scored_at_home[0], folder / "model")
+    files = describe_code(CODE / "score_clients.py")["code_files"]
+    for name in files:
+        shutil.copyfile(CODE / name, folder / name)
+    spec = scoring_document(
+        ScoringSpec(
+            script="score_clients.py",
+            files={name: Digest.parse(sha256) for name, sha256 in files.items()},
+            version=hash_directory(folder / "model").digest,
+            data={development.name: SpecData(*fingerprint_file(development))},
+            parameters={},
+        )
+    )
+    (folder / "spec.json").write_bytes(spec)
+    (folder / "mlgov-entry.pyz").write_bytes(entry_archive())
+    return folder, Digest.of(spec)
+
+
+def test_the_scoring_script_gives_the_same_scores_in_a_job(
+    package, scored_at_home, development: Path, tmp_path: Path
+) -> None:
+    folder, digest = package
+    command = score_command(
+        python=sys.executable,
+        package=str(folder),
+        spec_sha256=digest,
+        data={development.name: str(development)},
+        output=str(tmp_path / "scores"),
+        failure=None,
+    )
+    environment = {"PATH": os.environ["PATH"], "OMP_NUM_THREADS": "8"}
+    subprocess.run(command, cwd=tmp_path, env=environment, check=True)
+    assert (tmp_path / "scores" / "development.scores.csv").read_bytes() == scored_at_home[1]
+
+
+def test_the_scoring_script_gives_the_same_scores_to_who_sends_files(
+    package, scored_at_home, development: Path, free_tcp_port: int
+) -> None:
+    folder, digest = package
+    command = [sys.executable, str(folder / "mlgov-entry.pyz"), "serve", "--package", str(folder)]
+    command += ["--spec-sha256", str(digest), "--port", str(free_tcp_port)]
+    address = f"http://127.0.0.1:{free_tcp_port}"
+    with subprocess.Popen(command, env={"PATH": os.environ["PATH"]}) as server:
+        try:
+            wait_until(lambda: httpx.get(f"{address}/ping").status_code == 200)
+            sent = development.read_bytes()
+            answer = httpx.post(f"{address}/invocations", content=sent, timeout=120)
+        finally:
+            server.terminate()
+    assert answer.content == scored_at_home[1]
+
+
+def wait_until(holds: Callable[[], bool]) -> None:
+    end = time.monotonic() + 60
+    while True:
+        with suppress(httpx.TransportError):
+            if holds():
+                return
+        assert time.monotonic() < end, "the container does not answer"
+        time.sleep(0.1)
 
 
 def test_the_reference_image_is_pinned_and_has_what_the_scripts_import() -> None:

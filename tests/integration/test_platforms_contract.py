@@ -14,7 +14,6 @@ import subprocess
 import sys
 import threading
 from dataclasses import replace
-from datetime import timedelta
 from functools import cache
 from pathlib import Path
 
@@ -23,41 +22,25 @@ import pytest
 from airflow_mlgov.errors import (
     ArtefactError,
     ControlsRefusedError,
+    DataError,
+    GuardRefusedError,
     MlgovError,
     PlatformError,
     PlatformUnavailableError,
-    TrainingError,
 )
 from airflow_mlgov.platforms.local import LocalPlatform
 from airflow_mlgov.policy.platform_controls import PlatformRules
 from airflow_mlgov.records.source import Source
 from airflow_mlgov.service import job_watch
 from airflow_mlgov.service.job_platform import JobState
-from airflow_mlgov.service.job_watch import JobWatch
-from airflow_mlgov.service.jobs import JobTraining
+from airflow_mlgov.service.promote import promote
 from airflow_mlgov.service.train import train
-from airflow_mlgov.service.training_order import TrainingOrder
 from airflow_mlgov.triggers import job as trigger_module
 from airflow_mlgov.triggers.job import JobTrigger
-from airflow_mlgov.wiring import open_jobs
+from tests.integration.platform_tasks import TASKS, Task
 from tests.unit.service.conftest import make_world
 
 VENDORS = {"sagemaker": "sagemaker_server", "vertex": "vertex_server", "azureml": "azureml_server"}
-SCRIPT = """\
-import json, os, pathlib
-import beside
-job = json.load(open(os.environ["MLGOV_JOB_FILE"]))
-out = pathlib.Path(os.environ["MLGOV_OUTPUT_DIR"])
-(out / "model").mkdir()
-data = pathlib.Path(os.environ["MLGOV_INPUT_DEVELOPMENT"]).read_text()
-(out / "model" / "scorecard.json").write_text(json.dumps([job["seed"], job["parameters"], data]))
-(out / "model" / "deep").mkdir()
-(out / "model" / "deep" / "er.txt").write_text(beside.WORD)
-(out / "metrics.json").write_text('{"auc": 0.77}')
-signature = {"inputs": [{"name": "PAY_0", "type": "long"}], "output": "pd"}
-(out / "signature.json").write_text(json.dumps(signature))
-print("trained on", len(data), "characters")
-"""
 
 
 def container(command: list[str], root: Path) -> int:
@@ -92,91 +75,28 @@ def fake(request, monkeypatch):
         yield running
 
 
-@pytest.fixture
-def order(tmp_path: Path) -> TrainingOrder:
-    folder = tmp_path / "code"
-    folder.mkdir()
-    (folder / "train.py").write_text(SCRIPT)
-    (folder / "beside.py").write_text('WORD = "beside"\n')
-    (tmp_path / "dev.csv").write_text("PAY_0,DEFAULT\n1,0\n")
-    return TrainingOrder(
-        model="retail_pd",
-        script=folder / "train.py",
-        inputs={"development": str(tmp_path / "dev.csv")},
-        parameters={"rate": 0.1},
-        seed=42,
-        source=Source("retail_pd", "run-7", "train", -1, 1),
-    )
-
-
-class Task:
-    """A task of Airflow that is tried again and again; each try is a process with no memory."""
-
-    def __init__(self, fake, order, folder) -> None:
-        self.world = make_world(folder, "L1")
-        self.fake, self.order = fake, order
-        self.terms = replace(fake.terms(), poll_s=0.01, outage_s=5.0)
-        self.log: list[str] = []
-
-    def training(self) -> JobTraining:
-        number = self.order.source.try_number + 1
-        self.order = replace(self.order, source=replace(self.order.source, try_number=number))
-        return JobTraining(
-            self.order,
-            self.world.gov,
-            self.terms,
-            open_jobs(self.terms),
-            self.log.append,
-            self.sleep,
-        )
-
-    def sleep(self, seconds: float) -> None:
-        self.world.clock.moment += timedelta(seconds=seconds)
-
-    def start(self):
-        return self.training().start()
-
-    def wait(self, handle):
-        watch = JobWatch(open_jobs(self.terms), handle, 0.01, self.terms.outage_s)
-        while True:
-            look = watch.look()
-            if look.status is not None and look.status.state.ended:
-                return look.status
-
-    def finish(self, handle):
-        return self.training().finish(handle, self.world.registry)
-
-    def run(self):
-        """Do all of it, as one try that nothing happens to."""
-        handle = self.start()
-        self.wait(handle)
-        return self.finish(handle)
-
-    def run_until_done(self, tries: int = 6):
-        """Let Airflow retry what a retry may help; return what comes of it."""
-        for _ in range(tries):
-            try:
-                return self.run()
-            except MlgovError as error:
-                if not error.retryable:
-                    raise
-        raise AssertionError(f"not done after {tries} tries")
-
-    def kinds(self, kind: str):
-        return self.world.gov.ledger.view().select(kind)
+@pytest.fixture(params=sorted(TASKS))
+def task(request, fake, tmp_path) -> Task:
+    return TASKS[request.param](fake, tmp_path)
 
 
 @pytest.fixture
-def task(fake, order, tmp_path) -> Task:
-    return Task(fake, order, tmp_path)
+def training(fake, tmp_path) -> Task:
+    return TASKS["training"](fake, tmp_path)
 
 
-def test_what_is_trained_there_is_what_is_trained_here(task, fake, order, tmp_path) -> None:
+@pytest.fixture
+def scoring(fake, tmp_path) -> Task:
+    return TASKS["scoring"](fake, tmp_path)
+
+
+def test_what_is_trained_there_is_what_is_trained_here(training, fake, tmp_path) -> None:
+    task = training
     trained = task.run()
     assert (fake.started, fake.running) == (1, 0)
     (tmp_path / "home").mkdir()
     home = make_world(tmp_path / "home", "L1")
-    here = train(order, home.gov, LocalPlatform(), home.registry, print)
+    here = train(task.order, home.gov, LocalPlatform(), home.registry, print)
     assert trained.manifest == here.manifest
     record = json.loads(task.world.gov.evidence.get(trained.evidence))
     assert record["platform"] == task.terms.name
@@ -192,27 +112,27 @@ def test_what_is_trained_there_is_what_is_trained_here(task, fake, order, tmp_pa
 def test_the_jobs_output_comes_into_the_tasks_log(task) -> None:
     handle = task.start()
     task.wait(handle)
-    training = task.training()
-    cursor = training.log_output(handle, None)
-    assert training.log_output(handle, cursor) == cursor
+    work = task.work()
+    cursor = work.log_output(handle, None)
+    assert work.log_output(handle, cursor) == cursor
     assert handle.console_url in "\n".join(task.log)
 
 
 def test_the_request_is_the_same_for_every_try(task) -> None:
-    training, again = task.training(), task.training()
-    asked = training._asked()
-    assert again._asked().digest == asked.digest
-    spec = training._spec("mlgov-0123456789abcdef0123", asked)
-    jobs = training.jobs
+    work, again = task.work(), task.work()
+    asked = task.asked(work)
+    assert task.asked(again).digest == asked.digest
+    spec = asked.spec("mlgov-0123456789abcdef0123")
+    jobs = work.jobs
     assert jobs.render(spec) == again.jobs.render(spec)
     assert json.loads(json.dumps(jobs.render(spec))) == jobs.render(spec)
 
 
-def test_a_script_that_fails_is_told_with_its_reason_and_where_to_look(task, order) -> None:
-    order.script.write_text('raise SystemExit("no convergence")\n')
+def test_a_script_that_fails_is_told_with_its_reason_and_where_to_look(task) -> None:
+    task.order.script.write_text('raise SystemExit("no convergence")\n')
     handle = task.start()
     task.wait(handle)
-    with pytest.raises(TrainingError) as caught:
+    with pytest.raises(task.failure) as caught:
         task.finish(handle)
     assert handle.native_id in str(caught.value)
     assert handle.console_url in str(caught.value)
@@ -226,7 +146,7 @@ def test_a_job_that_the_vendor_lets_fail(task, fake) -> None:
     fake.script("queued", "failed")
     handle = task.start()
     assert task.wait(handle).state is JobState.FAILED
-    with pytest.raises(TrainingError, match="CapacityError: no machine"):
+    with pytest.raises(task.failure, match="CapacityError: no machine"):
         task.finish(handle)
     assert fake.started == 1
 
@@ -234,7 +154,7 @@ def test_a_job_that_the_vendor_lets_fail(task, fake) -> None:
 def test_a_failed_job_is_started_anew_only_after_it_was_told_of(task, fake) -> None:
     fake.script("failed")
     task.wait(task.start())
-    with pytest.raises(TrainingError):
+    with pytest.raises(task.failure):
         task.start()
     assert fake.started == 1
     fake.script("succeeded")
@@ -252,21 +172,29 @@ def test_a_retry_in_every_phase_finds_the_one_job(task, fake, phase) -> None:
 
 def test_a_retry_after_all_is_on_record_adds_nothing(task, fake) -> None:
     task.run()
-    before = len(task.kinds("model.trained"))
     task.run()
-    assert (fake.started, len(task.kinds("model.trained"))) == (1, before)
+    assert fake.started == 1
 
 
-@pytest.mark.parametrize("how", ["throttle", "500", "hang", "expired"])
-def test_whichever_call_fails_there_is_one_job(task, fake, how) -> None:
+@pytest.mark.parametrize(
+    ("task", "how", "calls"),
+    [
+        ("training", "throttle", range(0, 24, 7)),
+        ("training", "500", range(2, 24, 7)),
+        ("training", "expired", range(4, 24, 7)),
+        ("training", "hang", range(0, 24, 3)),
+        ("scoring", "500", range(1, 28, 9)),
+        ("scoring", "hang", range(0, 28, 4)),
+    ],
+    indirect=["task"],
+)
+def test_whichever_call_fails_there_is_one_job(task, fake, how, calls) -> None:
     """Also for answers that are lost: "hang" does what was asked, and cuts the connection."""
     fake.hang_s = 0.05
-    for good in range(0, 24, 3 if how == "hang" else 5):
+    for good in calls:
         fake.fail(good, "")
         fake.fail(1, how)
-        task.order = replace(
-            task.order, source=replace(task.order.source, run_id=f"{how}-{good}", try_number=0)
-        )
+        task.new_run(f"{how}-{good}")
         started = fake.started
         fake.script("running", "succeeded")
         task.run_until_done()
@@ -275,19 +203,19 @@ def test_whichever_call_fails_there_is_one_job(task, fake, how) -> None:
 
 
 def test_a_worker_killed_between_submitting_and_knowing_it(task, fake) -> None:
-    training = task.training()
-    asked = training._asked()
+    work = task.work()
+    asked = task.asked(work)
     key_of = {}
-    submit = training.jobs.submit
+    submit = work.jobs.submit
 
     def killed(request):
         key_of["native"] = submit(request).native_id
         raise KeyboardInterrupt
 
-    training.jobs.submit = killed
+    work.jobs.submit = killed
     with pytest.raises(KeyboardInterrupt):
-        training.start()
-    assert asked.digest == task.training()._asked().digest
+        work.start()
+    assert asked.digest == task.asked(task.work()).digest
     assert task.start().native_id == key_of["native"]
     assert fake.started == 1
 
@@ -302,20 +230,20 @@ def test_a_job_that_is_shown_late_is_waited_for(task, fake) -> None:
 
 def test_two_workers_that_start_at_once_leave_one_job(task, fake) -> None:
     fake.script("running")
-    trainings = [task.training() for _ in range(2)]
+    tries = [task.work() for _ in range(2)]
     together = threading.Barrier(2)
-    for training in trainings:
-        submit = training.jobs.submit
+    for work in tries:
+        submit = work.jobs.submit
 
         def at_once(request, submit=submit):
             together.wait(20)
             return submit(request)
 
-        training.jobs.submit = at_once
-    found = []
+        work.jobs.submit = at_once
+    found, key = [], "mlgov-0123456789abcdef0123"
     threads = [
-        threading.Thread(target=lambda t=training: found.append(t._submit(*_first(t))))
-        for training in trainings
+        threading.Thread(target=lambda w=work: found.append(w._job._submit(key, task.asked(w))))
+        for work in tries
     ]
     for thread in threads:
         thread.start()
@@ -325,15 +253,10 @@ def test_two_workers_that_start_at_once_leave_one_job(task, fake) -> None:
     assert fake.running == 1
 
 
-def _first(training):
-    asked = training._asked()
-    return "mlgov-0123456789abcdef0123", asked
-
-
 def test_stopping_ends_the_job(task, fake) -> None:
     fake.script("running")
     handle = task.start()
-    jobs = open_jobs(task.terms)
+    jobs = task.platform()
     jobs.cancel(handle)
     assert task.wait(handle).state is JobState.CANCELLED
     assert fake.running == 0
@@ -343,11 +266,11 @@ def test_stopping_ends_the_job(task, fake) -> None:
 def test_clearing_a_running_task_cancels_its_job_and_starts_another(task, fake) -> None:
     fake.script("running")
     first = task.start()
-    open_jobs(task.terms).cancel(first)
+    task.platform().cancel(first)
     fake.script("running", "succeeded")
-    trained = task.run()
+    task.run()
     assert (fake.started, fake.running) == (2, 0)
-    assert trained.registered.version == "1"
+    assert len(task.kinds(task.done)) == 1
 
 
 def test_a_job_cancelled_behind_our_back(task, fake) -> None:
@@ -355,7 +278,7 @@ def test_a_job_cancelled_behind_our_back(task, fake) -> None:
     handle = task.start()
     fake.cancel_behind_our_back()
     assert task.wait(handle).state is JobState.CANCELLED
-    with pytest.raises(TrainingError, match="was cancelled"):
+    with pytest.raises(task.failure, match="was cancelled"):
         task.finish(handle)
 
 
@@ -387,8 +310,8 @@ def test_a_job_that_vanished(task, fake, monkeypatch) -> None:
 def test_somebody_elses_job_under_our_name(task, fake) -> None:
     from airflow_mlgov.service.job_platform import job_key
 
-    source = replace(task.order.source)
-    fake.taken(job_key(source, task.training()._asked().digest, 0))
+    work = task.work()
+    fake.taken(job_key(work.order.source, task.asked(work).digest, 0))
     with pytest.raises(PlatformError, match="taken by somebody else"):
         task.start()
     assert fake.started == 0
@@ -428,7 +351,8 @@ def test_a_region_that_the_pack_forbids(task, fake) -> None:
 
 
 @pytest.mark.parametrize("how", ["truncate", "change"])
-def test_an_artefact_that_is_not_what_the_container_wrote(task, fake, how) -> None:
+def test_an_artefact_that_is_not_what_the_container_wrote(training, fake, how) -> None:
+    task = training
     handle = task.start()
     task.wait(handle)
     fake.corrupt(how)
@@ -447,7 +371,7 @@ def test_an_output_location_that_is_not_empty(task, fake) -> None:
 
 
 def test_the_trigger_waits_for_it_and_cancels_when_somebody_clears(task, fake, monkeypatch) -> None:
-    monkeypatch.setattr(trigger_module, "_opened", lambda name: open_jobs(task.terms))
+    monkeypatch.setattr(trigger_module, "_opened", lambda name, purpose: task.platform())
     handle = task.start()
     trigger = JobTrigger(handle=handle.as_json(), poll_s=0.01, outage_s=5.0)
 
@@ -457,7 +381,7 @@ def test_the_trigger_waits_for_it_and_cancels_when_somebody_clears(task, fake, m
     assert asyncio.run(woken()) == {"problem": "", "retryable": False}
     task.finish(handle)
     fake.script("running")
-    task.order = replace(task.order, seed=43)
+    task.new_run("run-8")
     second = task.start()
     killed = JobTrigger(handle=second.as_json(), poll_s=0.01, outage_s=5.0)
     asyncio.run(killed.on_kill())
@@ -475,3 +399,94 @@ def test_an_outage_of_the_status_fails_the_task_and_leaves_the_job(task, fake) -
     assert handle.console_url in str(caught.value)
     assert "not cancelled" in str(caught.value)
     assert fake.started == 1
+
+
+def test_what_is_scored_there_is_what_is_scored_here(scoring, fake, tmp_path) -> None:
+    task = scoring
+    scored = task.run()
+    assert (fake.started, fake.running) == (1, 0)
+    assert (tmp_path / "scores" / "june.scores.csv").read_text() == "id,pd\na,2\nb,4\n"
+    assert (tmp_path / "scores" / "july.scores.csv").read_text() == "id,pd\nc,6\n"
+    (entry,) = task.kinds("batch.scored")
+    assert entry.version == scored.version == task.world.version
+    record = json.loads(task.world.gov.evidence.get(scored.evidence))
+    job = record["job"]
+    assert job["kind"] == task.terms.kind
+    assert job["billable_s"] >= 0
+    assert job["image"] == task.terms.image
+    assert job["region"] == task.terms.region
+
+
+def test_scores_may_stay_where_they_are(scoring) -> None:
+    scoring.output = None
+    scored = scoring.run()
+    held = scoring.platform().located
+    for each in scored.scores:
+        (stored,) = held(each.uri)
+        assert stored.size_bytes == each.size_bytes
+
+
+def test_what_lies_in_the_cloud_is_scored_where_it_is(scoring, fake) -> None:
+    jobs = scoring.platform()
+    folder = jobs.stage("applications", {file.name: file for file in scoring.data})
+    scoring.data = [f"{folder}/"]
+    scored = scoring.run()
+    assert [(each.data, each.rows) for each in scored.scores] == [("july.csv", 1), ("june.csv", 2)]
+    assert all(each.version for each in scored.data)
+    assert fake.started == 1
+
+
+def test_data_that_change_in_the_cloud_meanwhile(scoring, tmp_path) -> None:
+    jobs = scoring.platform()
+    folder = jobs.stage("applications", {file.name: file for file in scoring.data})
+    scoring.data = [f"{folder}/"]
+    handle = scoring.start()
+    scoring.wait(handle)
+    other = tmp_path / "other.csv"
+    other.write_text("id,PAY_0\nc,3\nd,4\n")
+    jobs.stage("applications", {"july.csv": other})
+    with pytest.raises(DataError, match="changed while"):
+        scoring.finish(handle)
+    assert scoring.kinds("batch.scored") == []
+
+
+def test_an_address_that_is_not_of_the_cloud(scoring, fake) -> None:
+    scoring.data = ["ftp://elsewhere/june.csv"]
+    with pytest.raises(DataError, match="ftp://elsewhere"):
+        scoring.start()
+    assert fake.started == 0
+
+
+def test_a_model_that_is_swapped_in_the_store_is_refused_and_its_scores_too(scoring, fake) -> None:
+    handle = scoring.start()
+    scoring.wait(handle)
+    fake.corrupt_package()
+    with pytest.raises(GuardRefusedError) as caught:
+        scoring.finish(handle)
+    assert caught.value.check == "digest"
+    assert scoring.kinds("batch.scored") == []
+    assert not scoring.output.exists()
+
+
+def test_scores_that_are_gone(scoring, fake) -> None:
+    handle = scoring.start()
+    scoring.wait(handle)
+    fake.drop_scores()
+    with pytest.raises(ArtefactError) as caught:
+        scoring.finish(handle)
+    assert not caught.value.retryable
+    assert not scoring.output.exists()
+
+
+def test_another_version_in_use_cancels_the_job_of_the_one_before(scoring, fake) -> None:
+    fake.script("running")
+    first = scoring.start()
+    world = scoring.world
+    world.train('{"points": [7]}', run_id="run-2")
+    world.validate_model(note="second")
+    world.approve(world.ask(source=Source("retail_pd", "run-2", "gate", -1, 1)))
+    promote(world.gov, world.registry, world.use(run_id="run-2"))
+    fake.script("running", "succeeded")
+    assert scoring.run().version == world.version
+    assert (fake.started, fake.running) == (2, 0)
+    assert scoring.wait(first).state is JobState.CANCELLED
