@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 EXTRAS := mlflow,gx,lineage,validation,postgres,awskms,tsa,aws,gcp,azure
 STAMP := $(VENV)/.installed
 LONG_STAMP := $(VENV)/.installed-long
-WORKERS ?= 2
+WORKERS ?= 3
 
 .DEFAULT_GOAL := help
 .PHONY: help demo up down test test-long mutate lint bench verifier clean
@@ -39,7 +39,7 @@ test: $(STAMP)  ## Unit, integration and end-to-end tests, the last on a live Ai
 test-long: $(LONG_STAMP)  ## Ledger and live Airflow killed at every point, FAB users, the deployment, extras; takes minutes
 	@$(BIN)/python -m pytest tests/long
 
-mutate: $(STAMP)  ## Change the verifier's code in every small way and see tests fail; MODULES=merkle,proof for some
+mutate: $(STAMP)  ## Change code of verifier and controls in every small way and see tests fail; MODULES=merkle,proof for some
 	@MODULES="$(MODULES)" $(BIN)/python tests/mutation/run.py
 
 lint: $(STAMP)  ## ruff, mypy --strict, import-linter

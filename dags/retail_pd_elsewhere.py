@@ -15,6 +15,7 @@ from airflow.sdk import dag, task
 from airflow_mlgov import (
     ApprovalGateOperator,
     PromoteModelOperator,
+    ScoreBatchOperator,
     TrainModelOperator,
     ValidateDataOperator,
     ValidateModelOperator,
@@ -88,7 +89,17 @@ def retail_pd_on(place: str, champion: str, challenger: str, registries: Sequenc
         )
         gate = ApprovalGateOperator(task_id="gate", model=MODEL)
         promote = PromoteModelOperator(task_id="promote", model=MODEL, registry=list(registries))
-        split(DATA, DEVELOPMENT, VALIDATION) >> check >> trained >> validate >> gate >> promote
+        score = ScoreBatchOperator(
+            task_id="score",
+            model=MODEL,
+            script=str(CODE / "score_clients.py"),
+            data=VALIDATION,
+            output_dir=f"{RUN_DIR}/scores",
+            platform=champion,
+            registry=registries[0],
+        )
+        prepared = split(DATA, DEVELOPMENT, VALIDATION)
+        prepared >> check >> trained >> validate >> gate >> promote >> score
 
     governed()
 

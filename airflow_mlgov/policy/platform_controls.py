@@ -183,7 +183,7 @@ def _images(rules: PlatformRules, said: dict[str, list[Stated]]) -> Iterator[Con
     if rules.image_registries:
         yield from _each("image_registries", "image", said, lambda v: _is_from(v, rules))
     if rules.pinned_images:
-        yield from _each("pinned_images", "image", said, lambda v: bool(_PINNED.fullmatch(v or "")))
+        yield from _each("pinned_images", "image", said, lambda v: bool(_PINNED.fullmatch(str(v))))
 
 
 def _each(
@@ -210,5 +210,4 @@ def _at_most(value: Any, most: float) -> bool:
 
 
 def _is_from(image: Any, rules: PlatformRules) -> bool:
-    reference = str(image or "")
-    return any(reference.startswith(f"{prefix.rstrip('/')}/") for prefix in rules.image_registries)
+    return any(str(image).startswith(f"{prefix.rstrip('/')}/") for prefix in rules.image_registries)

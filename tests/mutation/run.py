@@ -1,4 +1,6 @@
-"""Change the verifier's code in every small way, one at a time, and see tests fail; run by make.
+"""Change the code of verifier and controls in every small way, one at a time; see tests fail.
+
+Run by make.
 
 Each mutant lives in a process of its own, forked from one that has read the test libraries and
 nothing of `airflow_mlgov`. It must die by the tests of its own module. ``MODULES=merkle,proof``
@@ -57,6 +59,7 @@ MODULES = {
     "ledger/tiles": ["tiles"],
     "ledger/subtrees": ["subtrees"],
     "ledger/key_set": ["key_set"],
+    "policy/platform_controls": ["platform_controls"],
 }
 LIBRARIES = (
     "cryptography.x509",

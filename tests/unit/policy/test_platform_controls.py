@@ -129,6 +129,63 @@ def test_of_two_statements_about_one_subject_each_has_to_pass() -> None:
     assert str(failed) == "customer_keys: bucket encryption is not set"
 
 
+def test_an_image_that_is_not_named_is_neither_pinned_nor_from_anywhere() -> None:
+    wanted = {("image_registries", "image"), ("pinned_images", "image")}
+    assert failing(STRICT, stated(image=None)) == wanted
+
+
+@pytest.mark.parametrize(
+    ("prefixes", "passes"),
+    [
+        (("other.example", "registry.bank.example"), True),
+        (("registry.bank.example/",), True),
+        (("registry.bank.example/train",), False),
+        (("registry.bank.exampleX",), False),
+        (("registry.bank",), False),
+    ],
+)
+def test_an_image_is_from_a_registry_that_is_named_whole(prefixes, passes) -> None:
+    rules = PlatformRules(image_registries=prefixes)
+    assert (failing(rules, stated()) == set()) is passes
+
+
+@pytest.mark.parametrize("changes", [{"instances": 1}, {"hours": 0.5}])
+def test_less_than_the_most_is_fine(changes) -> None:
+    assert failing(STRICT, stated(**changes)) == set()
+
+
+def test_how_each_came_out_is_said_for_people_and_in_the_ledger() -> None:
+    rules = PlatformRules(regions=("eu-central-1",), isolated=True)
+    said = [
+        Stated("region", "Region", "eu-central-1"),
+        Stated("region.data", "Bucket", "us-east-1"),
+    ]
+    results = examine(rules, said)
+    assert [each.as_json() for each in results] == [
+        {
+            "rule": "regions",
+            "subject": "region",
+            "field": "Region",
+            "verdict": "passed",
+            "found": "is 'eu-central-1'",
+        },
+        {
+            "rule": "regions",
+            "subject": "region.data",
+            "field": "Bucket",
+            "verdict": "failed",
+            "found": "is 'us-east-1'",
+        },
+        {
+            "rule": "isolated",
+            "subject": "network.isolated",
+            "field": "network.isolated",
+            "verdict": "unchecked",
+            "found": "could not be checked: this platform says nothing about it",
+        },
+    ]
+
+
 def test_the_schema_of_packs_knows_every_rule() -> None:
     said = schema(PACK_SCHEMA)["properties"]["platforms"]["properties"]
     assert set(said) == {field.name for field in fields(PlatformRules)}
