@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 EXTRAS := mlflow,gx,lineage,validation,postgres,awskms,tsa,aws,gcp,azure
 STAMP := $(VENV)/.installed
 LONG_STAMP := $(VENV)/.installed-long
-WORKERS ?= 3
+WORKERS ?= 2
 
 .DEFAULT_GOAL := help
 .PHONY: help demo up down test test-long mutate lint bench verifier clean

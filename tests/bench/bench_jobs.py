@@ -127,7 +127,7 @@ def _ours(handle: dict[str, Any], terms: Any) -> Any:
 
     if not hasattr(job._opened, "bench"):
         opened = open_jobs(terms)
-        job._opened = lambda _name: opened
+        job._opened = lambda _name, _purpose: opened
         job._opened.bench = True
     return job.JobTrigger(handle=handle, poll_s=POLL_S, outage_s=600)
 
