@@ -208,6 +208,17 @@ def read_staged(data: bytes, expected: Digest, read: Callable[[Mapping[str, Any]
         raise ConfigurationError(f"{SPEC_FILE} is malformed: {error!r}.") from error
 
 
+def refuse_paths(*names: Any) -> None:
+    """Refuse what is no plain file name.
+
+    Raises:
+        ConfigurationError: One is none; a retry does not help.
+    """
+    for name in names:
+        if not isinstance(name, str) or name in {"", ".", ".."} or name != PurePosixPath(name).name:
+            raise ConfigurationError(f"{name!r} is no plain file name; a container takes no paths.")
+
+
 def environment_of(python: str) -> dict[str, Any]:
     """Return interpreter, system and packages as `describe_environment` says in another Python.
 
@@ -255,9 +266,7 @@ def _checked(document: Mapping[str, Any]) -> Spec:
     check_request(
         {name: each.file for name, each in spec.inputs.items()}, spec.parameters, spec.seed
     )
-    for name in (*spec.files, *(each.file for each in spec.inputs.values())):
-        if not isinstance(name, str) or name in {"", ".", ".."} or name != PurePosixPath(name).name:
-            raise ConfigurationError(f"{name!r} is no plain file name; a container takes no paths.")
+    refuse_paths(*spec.files, *(each.file for each in spec.inputs.values()))
     if spec.script not in spec.files:
         raise ConfigurationError(f"Training script {spec.script!r} is not among the staged files.")
     return spec

@@ -9,14 +9,20 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
 from airflow_mlgov.errors import ConfigurationError
 from airflow_mlgov.records.digest import Digest
-from airflow_mlgov.service.container import ENTRY_FILE, SPEC_FILE, SPEC_VERSION, read_staged
+from airflow_mlgov.service.container import (
+    ENTRY_FILE,
+    SPEC_FILE,
+    SPEC_VERSION,
+    read_staged,
+    refuse_paths,
+)
 from airflow_mlgov.service.contract import check_request
 
 MODEL_FOLDER = "model"
@@ -65,6 +71,26 @@ class ScoringSpec:
 def scores_name(data: str) -> str:
     """Return the name of the scores of a file: of ``loans.parquet`` it is ``loans.scores.csv``."""
     return f"{PurePosixPath(data).stem}.{SCORES_FILE}"
+
+
+def refuse_same_scores(data: Collection[str]) -> None:
+    """Refuse files whose scores would have one name, and no files at all.
+
+    Args:
+        data: Names of the files.
+
+    Raises:
+        ConfigurationError: There are such, or none; a retry does not help.
+    """
+    names = [scores_name(name) for name in data]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice or not names:
+        raise ConfigurationError(
+            f"The scores of two files would be called {twice[0]}."
+            if twice
+            else "No data to score.",
+            remedy="Give the files in 'data' different names.",
+        )
 
 
 def scoring_document(spec: ScoringSpec) -> bytes:
@@ -163,17 +189,7 @@ def _check(spec: ScoringSpec) -> None:
                 f"{name!r} cannot be the name of a file that is scored elsewhere.",
                 remedy="Use at most 128 letters, digits, '_', '.' and '-'.",
             )
-    for name in spec.files:
-        if name in {"", ".", ".."} or name != PurePosixPath(name).name:
-            raise ConfigurationError(f"{name!r} is no plain file name; a container takes no paths.")
+    refuse_paths(*spec.files)
     if spec.script not in spec.files:
         raise ConfigurationError(f"Scoring script {spec.script!r} is not among the staged files.")
-    names = [scores_name(name) for name in spec.data]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice or not spec.data:
-        raise ConfigurationError(
-            f"The scores of two files would be called {twice[0]}."
-            if twice
-            else "Nothing to score.",
-            remedy="Give the files that are to be scored different names.",
-        )
+    refuse_same_scores(spec.data)

@@ -12,7 +12,7 @@ from airflow_mlgov.errors import ConfigurationError
 from airflow_mlgov.records.digest import Digest
 from airflow_mlgov.records.source import Source
 from airflow_mlgov.service.approvals import Use
-from airflow_mlgov.service.container_scoring import SpecData, scores_name
+from airflow_mlgov.service.container_scoring import SpecData, refuse_same_scores
 from airflow_mlgov.service.contract import check_limits, check_request
 from airflow_mlgov.service.job_platform import StoredFile
 from airflow_mlgov.service.provenance import read_input
@@ -104,15 +104,7 @@ def read_data(
     for place in order.data:
         is_local = "://" not in place or urlsplit(place).scheme == "file"
         found += [_local(place)] if is_local else _stored(place, located)
-    names = [scores_name(each.name) for each in found]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice or not found:
-        raise ConfigurationError(
-            f"The scores of two files would be called {twice[0]}."
-            if twice
-            else "No data to score.",
-            remedy="Give the files in 'data' different names.",
-        )
+    refuse_same_scores([each.name for each in found])
     return tuple(sorted(found, key=lambda each: each.name))
 
 

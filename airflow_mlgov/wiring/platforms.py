@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from airflow_mlgov.errors import ConfigurationError
 from airflow_mlgov.policy.platforms_file import (
@@ -65,10 +67,8 @@ def open_jobs(terms: PlatformTerms) -> JobPlatform:
     Raises:
         ConfigurationError: What its kind needs is not installed; a retry does not help.
     """
-    try:
+    with _extra_needed(terms):
         return _training(terms)
-    except ImportError as error:
-        raise missing_extra(terms, error) from error
 
 
 def open_scoring(terms: PlatformTerms) -> ScoringPlatform:
@@ -80,10 +80,8 @@ def open_scoring(terms: PlatformTerms) -> ScoringPlatform:
     Raises:
         ConfigurationError: What its kind needs is not installed; a retry does not help.
     """
-    try:
+    with _extra_needed(terms):
         return _scoring(terms)
-    except ImportError as error:
-        raise missing_extra(terms, error) from error
 
 
 def open_either(platform: str, purpose: str) -> Jobs:
@@ -94,6 +92,14 @@ def open_either(platform: str, purpose: str) -> Jobs:
     """
     terms = platform_terms(platform)
     return open_scoring(terms) if purpose == SCORING else open_jobs(terms)
+
+
+@contextmanager
+def _extra_needed(terms: PlatformTerms) -> Iterator[None]:
+    try:
+        yield
+    except ImportError as error:
+        raise missing_extra(terms, error) from error
 
 
 def _training(terms: PlatformTerms) -> JobPlatform:
